@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Compiles `protos/` without a `protoc` on the machine: rust-protobuf's parser and ttrpc-codegen for
+//! ttrpc, protox and tonic for gRPC.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+const TTRPC: &[&str] = &["protos/continuity.proto"];
+const GRPC: &[&str] = &["protos/containerd/snapshots.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=protos");
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+
+    let ttrpc = out.join("ttrpc");
+    std::fs::create_dir_all(&ttrpc)?;
+    ttrpc_codegen::Codegen::new()
+        .out_dir(&ttrpc)
+        .inputs(TTRPC)
+        .include("protos")
+        .rust_protobuf()
+        .customize(ttrpc_codegen::Customize { async_all: true, gen_mod: true, ..Default::default() })
+        .run()?;
+
+    let descriptors = protox::compile(GRPC, ["protos"])?;
+    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(descriptors)?;
+    Ok(())
+}
