@@ -11,10 +11,12 @@
 //! | 1 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
 //! | 1 | [`tree`] | a confined directory handle, the ordered parallel walk |
 //! | 2 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
+//! | 3 | [`snapshotter`] | snapshots on overlayfs, their records and seals |
 
 pub mod digest;
 pub mod error;
 pub mod manifest;
 pub mod ops;
+pub mod snapshotter;
 pub mod sys;
 pub mod tree;
