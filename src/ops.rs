@@ -4,7 +4,6 @@
 //! Everything is a stream in path order: [`build`] writes one, [`verify`] and [`diff`] join two, [`apply`] makes a
 //! plan of a join and performs it. A difference is a [`Finding`]; an error means that the work could not be done.
 
-
 mod assemble;
 mod build;
 mod compare;

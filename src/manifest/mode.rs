@@ -38,15 +38,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every type.
-    pub const ALL: [Self; 7] = [
-        Self::Directory,
-        Self::Regular,
-        Self::Symlink,
-        Self::CharDevice,
-        Self::BlockDevice,
-        Self::Fifo,
-        Self::Socket,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Directory, Self::Regular, Self::Symlink, Self::CharDevice, Self::BlockDevice, Self::Fifo, Self::Socket];
 
     fn bits(self) -> u32 {
         match self {

@@ -98,7 +98,8 @@ impl<R: Read> Reader<R> {
                     _ => read_error(e),
                 });
             }
-            value = wire::push_varint(value, n, byte[0]).ok_or_else(|| invalid(self.offset, "a number over 64 bits"))?;
+            value =
+                wire::push_varint(value, n, byte[0]).ok_or_else(|| invalid(self.offset, "a number over 64 bits"))?;
             self.offset += 1;
             if byte[0] < 0x80 {
                 return Ok(value);
@@ -192,8 +193,8 @@ fn set(resource: &mut Resource, number: u32, value: Value<'_>) -> Result<(), Str
         }
         (field::SIZE, Value::Varint(size)) => resource.size = size,
         (field::DIGEST, Value::Bytes(text)) => {
-            let digest = Digest::parse(text)
-                .ok_or_else(|| format!("digest {} is not sha256:<64 hex digits>", Escaped(text)))?;
+            let digest =
+                Digest::parse(text).ok_or_else(|| format!("digest {} is not sha256:<64 hex digits>", Escaped(text)))?;
             if resource.digest.is_some_and(|before| before != digest) {
                 return Err("two digests that differ".into());
             }

@@ -89,7 +89,8 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, len: usize) -> Result<&'a [u8], &'static str> {
-        let end = self.at.checked_add(len).filter(|&end| end <= self.data.len()).ok_or("a length beyond its message")?;
+        let end =
+            self.at.checked_add(len).filter(|&end| end <= self.data.len()).ok_or("a length beyond its message")?;
         let taken = &self.data[self.at..end];
         self.at = end;
         Ok(taken)

@@ -8,7 +8,7 @@ use super::resource::resource_of;
 use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::manifest::is_clean;
-use crate::tree::{FileType, Progress, Root, Step, WalkOptions, walk};
+use crate::tree::{FileType, InodeId, Progress, Root, Step, WalkOptions, walk};
 
 /// Bytes of the manifest gathered before they are written.
 const WRITE_BUFFER: usize = 64 << 10;
@@ -22,6 +22,8 @@ pub struct BuildOptions {
     pub include_root: bool,
     /// Refuses what the manifest can't record or other readers would refuse.
     pub strict: bool,
+    /// Files left out, with a warning: the one that the manifest is written to.
+    pub skip: Vec<InodeId>,
 }
 
 /// What was built.
@@ -47,9 +49,10 @@ pub fn build(
     out: impl Write,
     warn: &mut dyn FnMut(String),
 ) -> Result<BuildReport> {
-    let walk_options = WalkOptions { threads: options.threads, include_root: options.include_root };
+    let walk_options =
+        WalkOptions { threads: options.threads, include_root: options.include_root, skip: options.skip.clone() };
     let before = progress.bytes();
-    walk(root, walk_options, progress, |steps| {
+    walk(root, &walk_options, progress, |steps| {
         let out = std::io::BufWriter::with_capacity(WRITE_BUFFER, HashingStream::new(out));
         let mut assembler = Assembler::new(out);
         let mut entries = 0;
@@ -58,6 +61,10 @@ pub fn build(
                 Step::Entry { path, node } => (path, node?),
                 Step::Unlisted { error, .. } => return Err(error),
             };
+            if options.skip.contains(&node.metadata.id) {
+                warn(format!("{}: is the manifest itself and is left out", Escaped(&path)));
+                continue;
+            }
             if let Some(flaw) = flaw(&path, node.metadata.file_type, &node.target) {
                 if options.strict || flaw.fatal {
                     let message = format!("{}: {}", Escaped(&path), flaw.text);
@@ -73,9 +80,9 @@ pub fn build(
             assembler.add(resource_of(path, node), link)?;
         }
         let out = assembler.finish()?;
-        let stream = out.into_inner().map_err(|e| {
-            Error::new(ErrorKind::Io, "writing the manifest").with_source(std::io::Error::from(e))
-        })?;
+        let stream = out
+            .into_inner()
+            .map_err(|e| Error::new(ErrorKind::Io, "writing the manifest").with_source(std::io::Error::from(e)))?;
         let (mut out, digest, _) = stream.finish();
         out.flush().map_err(|e| Error::new(ErrorKind::Io, "writing the manifest").with_source(e))?;
         Ok(BuildReport { entries, bytes: progress.bytes() - before, digest })

@@ -17,6 +17,8 @@ pub struct VerifyOptions {
     pub subset: bool,
     /// Hashing threads; 0 means the cores, at most four.
     pub threads: usize,
+    /// Files that are no extra, whatever they hold: the manifest itself, if it lies in the tree.
+    pub skip: Vec<InodeId>,
 }
 
 /// What was verified. No finding means intact.
@@ -44,7 +46,7 @@ pub fn verify(
     let before = progress.bytes();
     let mut entries = 0;
     let mut findings = 0;
-    join(root, manifest, options.threads, progress, &mut |pair| {
+    join(root, manifest, options, progress, &mut |pair| {
         entries += 1;
         pair.report(options.subset, &mut |finding| {
             findings += 1;
@@ -82,12 +84,8 @@ impl Pair<'_> {
                 report(finding(entry.path(), FindingKind::Missing, expected, ""))
             }
             Self::Extra(_, _) if subset => Ok(()),
-            Self::Extra(path, resource) => {
-                report(finding(path, FindingKind::Extra, "", resource.mode.kind().name()))
-            }
-            Self::Unreadable(path, error) => {
-                report(finding(path, FindingKind::Unreadable, "", &error.to_string()))
-            }
+            Self::Extra(path, resource) => report(finding(path, FindingKind::Extra, "", resource.mode.kind().name())),
+            Self::Unreadable(path, error) => report(finding(path, FindingKind::Unreadable, "", &error.to_string())),
             Self::Both(entry, found, id, links) => {
                 compare(entry.path(), &entry.resource, found, subset, report)?;
                 links.check(entry.path(), entry.link_id(), id, report)
@@ -100,24 +98,26 @@ impl Pair<'_> {
 pub fn join(
     root: &Root,
     manifest: impl Read,
-    threads: usize,
+    options: &VerifyOptions,
     progress: &Progress,
     take: &mut dyn FnMut(Pair<'_>) -> Result<()>,
 ) -> Result<()> {
     let mut entries = Entries::new(manifest);
-    let walk_options = WalkOptions { threads, include_root: entries.includes_root()? };
-    walk(root, walk_options, progress, |steps| {
-        Join { entries, upcoming: None, links: Links::new() }.run(steps, take)
+    let include_root = entries.includes_root()?;
+    let walk_options = WalkOptions { threads: options.threads, include_root, skip: options.skip.clone() };
+    walk(root, &walk_options, progress, |steps| {
+        Join { entries, skip: &options.skip, upcoming: None, links: Links::new() }.run(steps, take)
     })
 }
 
-struct Join<R> {
+struct Join<'a, R> {
     entries: Entries<R>,
+    skip: &'a [InodeId],
     upcoming: Option<ManifestEntry>,
     links: Links<u64, InodeId>,
 }
 
-impl<R: Read> Join<R> {
+impl<R: Read> Join<'_, R> {
     fn run(&mut self, steps: &mut Steps<'_>, take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
         self.upcoming = self.entries.next()?;
         while let Some(step) = steps.next()? {
@@ -127,6 +127,7 @@ impl<R: Read> Join<R> {
                     let expected = self.take_at(&path)?;
                     match (expected, node) {
                         (_, Err(error)) => take(Pair::Unreadable(&path, &error))?,
+                        (_, Ok(node)) if self.skip.contains(&node.metadata.id) => {}
                         // No manifest records a socket, so one more is no difference.
                         (None, Ok(node)) if node.metadata.file_type == FileType::Socket => {}
                         (None, Ok(node)) => take(Pair::Extra(&path, &resource_of(path.clone(), node)))?,

@@ -124,8 +124,7 @@ pub struct Xattr {
 pub struct Node {
     /// Metadata.
     pub metadata: Metadata,
-    /// Contents of a regular file. `None` for every other type, and until the walk has looked up the digest of a
-    /// file that another path of the same inode had hashed.
+    /// Contents of a regular file. `None` for every other type, and for a file that the walk was told to skip.
     pub digest: Option<Digest>,
     /// Target of a symlink, else empty.
     pub target: Vec<u8>,
@@ -147,20 +146,28 @@ impl Scratch {
     }
 }
 
+/// What every reader of a walk shares.
+#[derive(Clone, Copy)]
+pub(super) struct Shared<'a> {
+    pub(super) links: &'a LinkTable,
+    /// Files whose contents are not read.
+    pub(super) skip: &'a [InodeId],
+    pub(super) progress: &'a Progress,
+}
+
 /// Reads the inode behind `name`, one component, in `dir`. `expected` is what the directory said it is: anything
 /// else by now is an error of kind `Changed`.
 pub(super) fn read(
     dir: BorrowedFd<'_>,
     name: &CStr,
     expected: FileType,
-    links: &LinkTable,
+    shared: Shared<'_>,
     scratch: &mut Scratch,
-    progress: &Progress,
 ) -> Result<Node> {
     match expected {
         FileType::Regular | FileType::Directory => {
             let fd = open_unread(dir, name, expected)?;
-            read_opened(fd.as_fd(), expected, links, scratch, progress)
+            read_opened(fd.as_fd(), expected, shared, scratch)
         }
         _ => read_unopened(dir, name, expected),
     }
@@ -170,13 +177,14 @@ pub(super) fn read(
 pub(super) fn read_opened(
     fd: BorrowedFd<'_>,
     expected: FileType,
-    links: &LinkTable,
+    shared: Shared<'_>,
     scratch: &mut Scratch,
-    progress: &Progress,
 ) -> Result<Node> {
+    let Shared { links, skip, progress } = shared;
     let before = rfs::fstat(fd).map_err(|e| call("fstat", e))?;
     let metadata = metadata_of(&before, expected)?;
     let digest = match metadata.file_type {
+        FileType::Regular if skip.contains(&metadata.id) => None,
         FileType::Regular => match metadata.link_id() {
             Some(id) if !links.claim(id) => None,
             Some(id) => {
@@ -198,9 +206,7 @@ fn read_unopened(dir: BorrowedFd<'_>, name: &CStr, expected: FileType) -> Result
     let stat = rfs::statat(dir, name, flags).map_err(|e| call("fstatat", e))?;
     let metadata = metadata_of(&stat, expected)?;
     let target = match metadata.file_type {
-        FileType::Symlink => {
-            rfs::readlinkat(dir, name, Vec::new()).map_err(|e| call("readlinkat", e))?.into_bytes()
-        }
+        FileType::Symlink => rfs::readlinkat(dir, name, Vec::new()).map_err(|e| call("readlinkat", e))?.into_bytes(),
         _ => Vec::new(),
     };
     Ok(Node { metadata, digest: None, target, xattrs: Vec::new() })

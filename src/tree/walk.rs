@@ -14,7 +14,7 @@ use std::thread;
 
 use super::Root;
 use super::inode::{self, FileType, Node, Scratch};
-use super::links::LinkTable;
+use super::links::{InodeId, LinkTable};
 use super::progress::Progress;
 use super::walker::{Batch, Step, Task, Walker, at};
 use crate::error::{Error, ErrorKind, Result};
@@ -33,12 +33,15 @@ const THREADS_MAX: usize = 64;
 const WORKER_STACK: usize = 128 << 10;
 
 /// How to walk.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct WalkOptions {
     /// Worker threads; 0 means the cores, at most four.
     pub threads: usize,
     /// Begins with the root directory itself, as `/`.
     pub include_root: bool,
+    /// Files whose contents are not read: their nodes come without a digest. For a manifest that lies in the tree
+    /// that it describes.
+    pub skip: Vec<InodeId>,
 }
 
 #[derive(Default)]
@@ -56,6 +59,7 @@ struct Shared<'a> {
     /// Set with the queue's `stopped`; read between two tasks, without the lock.
     stopping: AtomicBool,
     links: LinkTable,
+    skip: &'a [InodeId],
     progress: &'a Progress,
 }
 
@@ -75,7 +79,7 @@ pub struct Steps<'a> {
 /// Whatever `consume` gives; threads that can't be started.
 pub fn walk<T>(
     root: &Root,
-    options: WalkOptions,
+    options: &WalkOptions,
     progress: &Progress,
     consume: impl FnOnce(&mut Steps<'_>) -> Result<T>,
 ) -> Result<T> {
@@ -85,6 +89,7 @@ pub fn walk<T>(
         done: Condvar::new(),
         stopping: AtomicBool::new(false),
         links: LinkTable::default(),
+        skip: &options.skip,
         progress,
     };
     let root: Arc<OwnedFd> = Arc::new(root.reopen()?);
@@ -204,16 +209,20 @@ impl Shared<'_> {
             Task::Unlisted(_) => None,
             Task::Root => {
                 let fd = batch.directories[0].fd.as_fd();
-                Some(inode::read_opened(fd, FileType::Directory, &self.links, scratch, self.progress))
+                Some(inode::read_opened(fd, FileType::Directory, self.for_inodes(), scratch))
             }
             Task::Read { directory, start, end, file_type } => {
                 let dir = batch.directories[usize::from(directory)].fd.as_fd();
                 Some(match CStr::from_bytes_with_nul(batch.name(start, end)) {
-                    Ok(name) => inode::read(dir, name, file_type, &self.links, scratch, self.progress),
+                    Ok(name) => inode::read(dir, name, file_type, self.for_inodes(), scratch),
                     Err(e) => Err(Error::new(ErrorKind::InvalidInput, "a name with a NUL").with_source(e)),
                 })
             }
         }
+    }
+
+    fn for_inodes(&self) -> inode::Shared<'_> {
+        inode::Shared { links: &self.links, skip: self.skip, progress: self.progress }
     }
 
     /// Turns what a worker left behind into a step.
@@ -241,7 +250,8 @@ impl Shared<'_> {
 
     /// Fills in the digest of a file that another of its paths had hashed.
     fn with_shared_digest(&self, mut node: Node) -> Result<Node> {
-        if node.metadata.file_type == FileType::Regular && node.digest.is_none() {
+        let missing = node.metadata.file_type == FileType::Regular && node.digest.is_none();
+        if missing && !self.skip.contains(&node.metadata.id) {
             node.digest = self.links.digest(node.metadata.id);
             if node.digest.is_none() {
                 let message = "its contents could not be read through another of its hard links";

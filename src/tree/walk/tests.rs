@@ -8,7 +8,7 @@ use crate::digest::Digest;
 
 fn steps(root: &Path, options: WalkOptions) -> Vec<Step> {
     let root = Root::open(root).unwrap();
-    walk(&root, options, &Progress::default(), |steps| {
+    walk(&root, &options, &Progress::default(), |steps| {
         let mut all = Vec::new();
         while let Some(step) = steps.next()? {
             all.push(step);
@@ -40,7 +40,7 @@ fn a_wide_tree_comes_in_path_order_with_any_number_of_threads() {
         fs::write(dir.path().join(format!("d{d}.x")), "").unwrap();
     }
     for threads in [1, 2, 7] {
-        let steps = steps(dir.path(), WalkOptions { threads, include_root: false });
+        let steps = steps(dir.path(), WalkOptions { threads, ..Default::default() });
         let paths = paths(&steps);
         assert_eq!(paths.len(), 40 * 52);
         assert!(paths.is_sorted());
@@ -48,9 +48,9 @@ fn a_wide_tree_comes_in_path_order_with_any_number_of_threads() {
             let Step::Entry { path, node } = step else { panic!("unlisted") };
             let node = node.unwrap();
             let expected = match node.metadata.file_type {
-                FileType::Regular => Some(Digest::of(
-                    &fs::read(dir.path().join(std::str::from_utf8(&path[1..]).unwrap())).unwrap(),
-                )),
+                FileType::Regular => {
+                    Some(Digest::of(&fs::read(dir.path().join(std::str::from_utf8(&path[1..]).unwrap())).unwrap()))
+                }
                 _ => None,
             };
             assert_eq!(node.digest, expected);
@@ -86,7 +86,7 @@ fn hard_links_are_hashed_once_and_all_carry_the_digest() {
     }
     let root = Root::open(dir.path()).unwrap();
     let progress = Progress::default();
-    walk(&root, WalkOptions { threads: 4, include_root: false }, &progress, |steps| {
+    walk(&root, &WalkOptions { threads: 4, ..Default::default() }, &progress, |steps| {
         while let Some(Step::Entry { node, .. }) = steps.next()? {
             let node = node?;
             assert_eq!(node.digest, Some(Digest::of(&[7; 100_000])));
@@ -102,7 +102,7 @@ fn hard_links_are_hashed_once_and_all_carry_the_digest() {
 fn symlinks_are_never_followed() {
     let dir = tempfile::tempdir().unwrap();
     symlink("/etc", dir.path().join("etc")).unwrap();
-    let steps = steps(dir.path(), WalkOptions { threads: 1, include_root: true });
+    let steps = steps(dir.path(), WalkOptions { threads: 1, include_root: true, ..Default::default() });
     assert_eq!(paths(&steps), ["/", "/etc"]);
     let Step::Entry { node: Ok(node), .. } = &steps[1] else { panic!("{steps:?}") };
     assert_eq!((node.metadata.file_type, node.target.as_slice()), (FileType::Symlink, &b"/etc"[..]));
@@ -116,7 +116,7 @@ fn a_consumer_that_stops_leaves_no_worker_behind() {
     }
     let root = Root::open(dir.path()).unwrap();
     let progress = Progress::default();
-    let stopped = walk(&root, WalkOptions::default(), &progress, |steps| {
+    let stopped = walk(&root, &WalkOptions::default(), &progress, |steps| {
         steps.next()?;
         progress.cancel();
         steps.next().map(|_| ())
