@@ -13,6 +13,7 @@
 //! | 2 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
 //! | 3 | [`snapshotter`] | snapshots on overlayfs, their records and seals |
 
+pub mod cli;
 pub mod digest;
 pub mod error;
 pub mod manifest;
