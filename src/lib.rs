@@ -12,6 +12,7 @@
 //! | 1 | [`tree`] | a confined directory handle, the ordered parallel walk |
 //! | 2 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
 //! | 3 | [`snapshotter`] | snapshots on overlayfs, their records and seals |
+//! | 3 | [`verifier`] | seals layers, verifies them before use; reads the snapshotter, never the other way round |
 
 pub mod cli;
 pub mod digest;
@@ -21,3 +22,4 @@ pub mod ops;
 pub mod snapshotter;
 pub mod sys;
 pub mod tree;
+pub mod verifier;
