@@ -17,6 +17,7 @@
 //! | 5 | [`api`] | the ttrpc and gRPC servers |
 
 pub mod api;
+pub mod cli;
 pub mod digest;
 pub mod engine;
 pub mod error;

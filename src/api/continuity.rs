@@ -132,6 +132,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             threads: threads(request.threads),
             include_root: request.include_root,
             strict: request.strict,
+            ..Default::default()
         };
         let work = self.work(to).limited(&self.workers).ticking(convert::build_progress);
         work.run(move |engine, progress, outlet| {
@@ -155,7 +156,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
     ) -> ttrpc::Result<()> {
         let target = convert::target(request.target.into_option()).map_err(status)?;
         let manifest = convert::verify_manifest(request.manifest).map_err(status)?;
-        let options = VerifyOptions { subset: request.subset, threads: threads(request.threads) };
+        let options = VerifyOptions { subset: request.subset, threads: threads(request.threads), ..Default::default() };
         let work = self.work(to).limited(&self.workers).ticking(convert::verify_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();

@@ -4,7 +4,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::time::rfc3339;
 use crate::digest::Digest;
+
+/// The caller's labels.
+pub type Labels = BTreeMap<String, String>;
+
+/// Begins the labels that show a seal. They are computed and never stored: a caller's own under this prefix
+/// are dropped, or what it read would come back with an update and outlive the seal.
+pub const SEAL_LABELS: &str = "containerd.io/snapshot/continuity.";
 
 /// What a snapshot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +115,14 @@ impl Seal {
     /// The seal of a snapshot that was just committed.
     pub const PENDING: Self =
         Self { state: SealState::Pending, manifest: None, source: SealSource::Disk, verified_at: None };
+
+    /// The seal as labels under [`SEAL_LABELS`]: `state`, and `manifest` and `verified-at` (RFC 3339) if known.
+    pub fn labels(&self) -> Labels {
+        let label = |name: &str, value: String| (format!("{SEAL_LABELS}{name}"), value);
+        let manifest = self.manifest.map(|digest| label("manifest", digest.to_string()));
+        let verified_at = self.verified_at.map(|at| label("verified-at", rfc3339(at)));
+        [label("state", self.state.to_string())].into_iter().chain(manifest).chain(verified_at).collect()
+    }
 }
 
 /// What a snapshot's own directory takes up, parents not counted.
@@ -130,7 +146,7 @@ pub struct Snapshot {
     /// What it is for.
     pub kind: Kind,
     /// The caller's labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// Nanoseconds since the epoch.
     pub created_at: i64,
     /// When the caller last changed it: nanoseconds since the epoch.
@@ -139,6 +155,17 @@ pub struct Snapshot {
     pub usage: Usage,
     /// Some for a committed snapshot, none for every other.
     pub seal: Option<Seal>,
+}
+
+impl Snapshot {
+    /// The value of a label, one that shows the seal included.
+    pub(super) fn label(&self, name: &str) -> Option<String> {
+        match self.labels.get(name) {
+            Some(value) => Some(value.clone()),
+            None if name.starts_with(SEAL_LABELS) => self.seal?.labels().remove(name),
+            None => None,
+        }
+    }
 }
 
 /// A mount that the caller performs to reach a snapshot.
@@ -152,4 +179,31 @@ pub struct Mount {
     pub target: String,
     /// Mount options, in order.
     pub options: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_shows_as_labels() {
+        let text = |seal: Seal| {
+            let lines: Vec<String> = seal.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
+            lines.join("\n")
+        };
+        assert_eq!(text(Seal::PENDING), "containerd.io/snapshot/continuity.state=pending");
+        let manifest = Digest::of(b"");
+        let verified = Seal {
+            state: SealState::Verified,
+            manifest: Some(manifest),
+            source: SealSource::Disk,
+            verified_at: Some(1_000_000_000),
+        };
+        let expected = format!(
+            "containerd.io/snapshot/continuity.manifest={manifest}\n\
+             containerd.io/snapshot/continuity.state=verified\n\
+             containerd.io/snapshot/continuity.verified-at=1970-01-01T00:00:01Z"
+        );
+        assert_eq!(text(verified), expected);
+    }
 }

@@ -92,7 +92,7 @@ pub fn verify(
     let (seal, manifest) = sealed(layer)?;
     let manifest = store.read(&manifest)?;
     let root = Root::open(&snapshotter.layer_dir(layer.id))?;
-    let options = VerifyOptions { subset: false, threads };
+    let options = VerifyOptions { threads, ..VerifyOptions::default() };
     let done = ops::verify(&root, manifest, &options, progress, report)?;
     let seal = match done.findings {
         0 => Seal { state: SealState::Verified, verified_at: Some(now()), ..seal },

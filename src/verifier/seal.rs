@@ -136,7 +136,7 @@ fn seal_or_skip(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
 
 fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     let root = Root::open(&inner.snapshotter.layer_dir(snapshot.id))?;
-    let options = BuildOptions { threads: inner.policy.threads, include_root: true, strict: false };
+    let options = BuildOptions { threads: inner.policy.threads, include_root: true, ..BuildOptions::default() };
     let mut manifest = inner.store.create()?;
     let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
     ops::build(&root, &options, &inner.bell.progress, &mut manifest, &mut warn)?;
