@@ -24,3 +24,10 @@ impl Engine {
         self.snapshotter.list(filters)
     }
 }
+
+impl Engine {
+    /// Puts the parts together.
+    pub fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
+        Self { snapshotter, verifier }
+    }
+}

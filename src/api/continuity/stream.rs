@@ -71,7 +71,7 @@ where
         let cancel = CancelOnDrop(Arc::clone(&progress));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let _permit = match &self.workers {
+        let permit = match &self.workers {
             None => None,
             Some(workers) => {
                 let mut acquire = std::pin::pin!(Arc::clone(workers).acquire_owned());
@@ -87,7 +87,11 @@ where
         let (sender, mut messages) = mpsc::channel(QUEUE);
         let engine = Arc::clone(&self.engine);
         let theirs = Arc::clone(&progress);
-        let work = tokio::task::spawn_blocking(move || f(&engine, &theirs, Outlet(sender)));
+        let work = tokio::task::spawn_blocking(move || {
+            // Held until the work has ended, not merely until nobody waits for it.
+            let _permit = permit;
+            f(&engine, &theirs, Outlet(sender))
+        });
         loop {
             tokio::select! {
                 biased;
