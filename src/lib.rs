@@ -13,9 +13,13 @@
 //! | 2 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
 //! | 3 | [`snapshotter`] | snapshots on overlayfs, their records and seals |
 //! | 3 | [`verifier`] | seals layers, verifies them before use; reads the snapshotter, never the other way round |
+//! | 4 | [`engine`] | one method per use case: the one door for every protocol |
+//! | 5 | [`api`] | the protocols: gRPC for containerd, ttrpc for everybody else |
 
+pub mod api;
 pub mod cli;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod manifest;
 pub mod ops;
