@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The protocols: generated types come in and go out here and nowhere else.
 //!
-//! Servers are `serve(listener, engine, shutdown)`. A call crosses to the synchronous engine once.
+//! Servers are `run(listener, engine, shutdown)`. A call crosses to the synchronous engine once.
 
 pub mod convert;
 pub mod crossing;

@@ -15,9 +15,11 @@
 //! | 3 | [`verifier`] | seals layers, verifies them before use; reads the snapshotter, never the other way round |
 //! | 4 | [`engine`] | one method per use case: the one door for every protocol |
 //! | 5 | [`api`] | the protocols: gRPC for containerd, ttrpc for everybody else |
+//! | 5 | [`config`] | the daemon's configuration file |
 
 pub mod api;
 pub mod cli;
+pub mod config;
 pub mod digest;
 pub mod engine;
 pub mod error;

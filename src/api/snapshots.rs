@@ -44,7 +44,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve(listener: UnixListener, engine: Arc<Engine>, shutdown: impl Future<Output = ()>) -> Result<()> {
+pub async fn run(listener: UnixListener, engine: Arc<Engine>, shutdown: impl Future<Output = ()>) -> Result<()> {
     let service = Service { engine, start: Crossing::new(PLACES_TO_START), other: Crossing::new(PLACES_ELSE) };
     let server =
         SnapshotsServer::new(service).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);

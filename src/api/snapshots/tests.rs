@@ -31,7 +31,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>) ->
         let socket = dir.path().join("s.sock");
         let listener = UnixListener::bind(&socket).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-        let server = tokio::spawn(serve(listener, Arc::clone(&engine), async { stopped.await.unwrap() }));
+        let server = tokio::spawn(run(listener, Arc::clone(&engine), async { stopped.await.unwrap() }));
         test(connect(&socket).await, Arc::clone(&engine)).await;
         stop.send(()).unwrap();
         server.await.unwrap().unwrap();
