@@ -21,6 +21,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod config;
 pub mod digest;
 pub mod engine;
 pub mod error;
