@@ -8,7 +8,11 @@ mod apply;
 mod build;
 mod inspect;
 mod io;
+mod mounts;
 mod progress;
+mod remote;
+mod snapshot;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -81,6 +85,10 @@ enum Command {
     Dump(inspect::DumpArgs),
     /// Compare two manifests
     Diff(verify::DiffArgs),
+    /// Ask the daemon how it is
+    Status(status::StatusArgs),
+    /// Ask the daemon about its snapshots
+    Snapshot(snapshot::SnapshotArgs),
 }
 
 /// Runs the command line of this process.
@@ -95,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Stats(args) => inspect::stats(&args),
         Command::Dump(args) => inspect::dump(&args),
         Command::Diff(args) => verify::diff(global, &args),
+        Command::Status(args) => status::run(global, &args),
+        Command::Snapshot(args) => snapshot::run(global, &args),
     };
     match ran {
         Ok(Outcome::Intact) => ExitCode::SUCCESS,

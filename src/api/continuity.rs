@@ -35,6 +35,7 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildOptions, VerifyOptions};
 use crate::verifier::Event;
+pub use convert::finding;
 use convert::{status, threads};
 use proto::continuity as pb;
 use stream::{Outlet, Work};
