@@ -3,6 +3,7 @@
 //!
 //! Servers are `run(listener, engine, shutdown)`. A call crosses to the synchronous engine once.
 
+pub mod continuity;
 pub mod convert;
 pub mod crossing;
 pub mod snapshots;

@@ -5,6 +5,12 @@
 //! is committed without being sealed, and what is removed takes its manifest along. Everything is synchronous;
 //! a server crosses to it once a call.
 
+mod manifests;
+mod targets;
+
+pub use manifests::{ManifestName, StoredManifest};
+pub use targets::{Counts, Target};
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,7 +38,12 @@ impl Engine {
     pub fn open(root: &Path, policy: Policy) -> Result<Self> {
         let snapshotter = Arc::new(Snapshotter::open(root)?);
         let verifier = Verifier::start(root, Arc::clone(&snapshotter), policy)?;
-        Ok(Self { snapshotter, verifier })
+        Ok(Self::new(snapshotter, verifier))
+    }
+
+    /// Puts the parts together.
+    pub fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
+        Self { snapshotter, verifier }
     }
 
     /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.

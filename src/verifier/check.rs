@@ -2,12 +2,11 @@
 //! One layer held against its seal.
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
-use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter};
+use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
 use crate::verifier::Store;
 
@@ -95,7 +94,7 @@ pub fn verify(
     let options = VerifyOptions { threads, ..VerifyOptions::default() };
     let done = ops::verify(&root, manifest, &options, progress, report)?;
     let seal = match done.findings {
-        0 => Seal { state: SealState::Verified, verified_at: Some(now()), ..seal },
+        0 => Seal { state: SealState::Verified, verified_at: Some(time::now()), ..seal },
         _ => Seal { state: SealState::Damaged, ..seal },
     };
     // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
@@ -110,11 +109,6 @@ fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {
     };
     let seal = layer.seal.ok_or_else(not_yet)?;
     Ok((seal, seal.manifest.ok_or_else(not_yet)?))
-}
-
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
