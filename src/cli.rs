@@ -5,6 +5,7 @@
 //! standard output; everything else, progress and the summary too, to standard error.
 
 mod build;
+mod daemon;
 mod inspect;
 mod io;
 mod progress;
@@ -13,7 +14,8 @@ mod verify;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Escaped;
 
@@ -78,11 +80,18 @@ enum Command {
     Dump(inspect::DumpArgs),
     /// Compare two manifests
     Diff(verify::DiffArgs),
+    /// Serve snapshots to containerd, and everything else over ttrpc
+    Daemon(daemon::DaemonArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let given = daemon::Given {
+        address: is_given(&matches, "address"),
+        containerd_address: is_given(&matches, "containerd_address"),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = &cli.global;
     let ran = match cli.command {
         Command::Build(args) => build::run(global, &args),
@@ -91,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Stats(args) => inspect::stats(&args),
         Command::Dump(args) => inspect::dump(&args),
         Command::Diff(args) => verify::diff(global, &args),
+        Command::Daemon(args) => daemon::run(global, given, args),
     };
     match ran {
         Ok(Outcome::Intact) => ExitCode::SUCCESS,
@@ -103,6 +113,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }
     }
+}
+
+/// Whether a global option stands on the command line, before the command or after it.
+fn is_given(matches: &ArgMatches, option: &str) -> bool {
+    let command = matches.subcommand().map(|(_, command)| command);
+    let stands = |matches: &ArgMatches| matches.value_source(option) == Some(ValueSource::CommandLine);
+    stands(matches) || command.is_some_and(stands)
 }
 
 /// The chain of an error; the library's own errors already hold their sources.

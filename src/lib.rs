@@ -16,10 +16,12 @@
 //! | 4 | [`engine`] | one method per use case: the one door for every protocol |
 //! | 5 | [`api`] | the protocols: gRPC for containerd, ttrpc for everybody else |
 //! | 5 | [`config`] | the daemon's configuration file |
+//! | 5 | [`daemon`] | sockets, signals, logging |
 
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod daemon;
 pub mod digest;
 pub mod engine;
 pub mod error;
