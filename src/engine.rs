@@ -38,7 +38,12 @@ impl Engine {
     pub fn open(root: &Path, policy: Policy) -> Result<Self> {
         let snapshotter = Arc::new(Snapshotter::open(root)?);
         let verifier = Verifier::start(root, Arc::clone(&snapshotter), policy)?;
-        Ok(Self { snapshotter, verifier })
+        Ok(Self::new(snapshotter, verifier))
+    }
+
+    /// Puts the parts together.
+    pub fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
+        Self { snapshotter, verifier }
     }
 
     #[cfg(test)]
