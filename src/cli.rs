@@ -4,11 +4,16 @@
 //! Exit codes, for every command: 0 intact or done, 1 differences, 2 could not check. What was asked for goes to
 //! standard output; everything else, progress and the summary too, to standard error.
 
+mod apply;
 mod build;
 mod daemon;
 mod inspect;
 mod io;
+mod mounts;
 mod progress;
+mod remote;
+mod snapshot;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -72,6 +77,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Hold a directory against a manifest
     Verify(verify::VerifyArgs),
+    /// Make a directory what a manifest says
+    Apply(apply::ApplyArgs),
     /// List what a manifest records
     Ls(inspect::LsArgs),
     /// Count what a manifest records
@@ -80,6 +87,10 @@ enum Command {
     Dump(inspect::DumpArgs),
     /// Compare two manifests
     Diff(verify::DiffArgs),
+    /// Ask the daemon how it is
+    Status(status::StatusArgs),
+    /// Ask the daemon about its snapshots
+    Snapshot(snapshot::SnapshotArgs),
     /// Serve snapshots to containerd, and everything else over ttrpc
     Daemon(daemon::DaemonArgs),
 }
@@ -96,10 +107,13 @@ pub fn main() -> ExitCode {
     let ran = match cli.command {
         Command::Build(args) => build::run(global, &args),
         Command::Verify(args) => verify::run(global, &args),
+        Command::Apply(args) => apply::run(global, &args),
         Command::Ls(args) => inspect::ls(&args),
         Command::Stats(args) => inspect::stats(&args),
         Command::Dump(args) => inspect::dump(&args),
         Command::Diff(args) => verify::diff(global, &args),
+        Command::Status(args) => status::run(global, &args),
+        Command::Snapshot(args) => snapshot::run(global, &args),
         Command::Daemon(args) => daemon::run(global, given, args),
     };
     match ran {

@@ -46,6 +46,11 @@ impl Engine {
         Self { snapshotter, verifier }
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
+        Self { snapshotter, verifier }
+    }
+
     /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.
     pub fn shutdown(&self) {
         self.verifier.shutdown();
@@ -95,12 +100,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Forgets a snapshot; nothing is deleted before [`Engine::cleanup`].
+    /// Forgets a snapshot, and gives up what is read of it for a seal or a check; nothing is deleted before
+    /// [`Engine::cleanup`].
     ///
     /// # Errors
     /// As [`Snapshotter::remove`].
     pub fn remove(&self, key: &str) -> Result<()> {
-        self.snapshotter.remove(key)
+        self.snapshotter.remove(key)?;
+        self.verifier.removed(key);
+        Ok(())
     }
 
     /// Deletes the directories of snapshots that are gone, and then the manifests that no seal refers to.

@@ -151,6 +151,12 @@ impl Verifier {
         self.inner.bell.ring();
     }
 
+    /// A snapshot was removed: nobody needs its seal or its check any more.
+    pub fn removed(&self, key: &str) {
+        self.inner.bell.give_up(key);
+        self.inner.flights.give_up(key);
+    }
+
     /// The stored manifests.
     pub fn store(&self) -> &Store {
         &self.inner.store

@@ -27,11 +27,15 @@ use tokio::net::UnixListener;
 use tokio::sync::{Semaphore, watch};
 use ttrpc::r#async::transport::Listener;
 use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
+use ttrpc::proto::Codec;
 
+use crate::api::crossing::Crossing;
+use crate::api::snapshots::connections;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildOptions, VerifyOptions};
 use crate::verifier::Event;
+pub use convert::finding;
 use convert::{status, threads};
 use proto::continuity as pb;
 use stream::{Outlet, Work};
@@ -41,6 +45,9 @@ pub const TICK: Duration = Duration::from_millis(200);
 
 /// Builds and verifications at the same time; further ones wait. Each reads a disk and holds a blocking thread.
 pub const WORKERS: usize = 2;
+
+/// Lists and stored manifests that are sent at the same time, and as many other calls; further ones wait.
+pub const READERS: usize = 4;
 
 /// Bytes of a manifest in one message, far below the 4 MiB at which a Go client drops the connection.
 const CHUNK: usize = 256 << 10;
@@ -65,10 +72,17 @@ pub async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (stop, stopping) = watch::channel(false);
-    let workers = Arc::new(Semaphore::new(WORKERS));
-    let service = Service { engine, info, started: Instant::now(), workers, stopping };
+    let service = Service {
+        engine,
+        info,
+        started: Instant::now(),
+        calls: Crossing::new(READERS),
+        workers: Arc::new(Semaphore::new(WORKERS)),
+        readers: Arc::new(Semaphore::new(READERS)),
+        stopping,
+    };
     let mut server = Server::new()
-        .add_listener(Listener::from(listener))
+        .add_listener(Listener::new(connections(listener)))
         .register_service(proto::continuity_ttrpc::create_continuity(Arc::new(service)));
     let failed = |error: ttrpc::Error| Error::new(ErrorKind::Io, "the ttrpc server").with_source(error);
     server.start().await.map_err(failed)?;
@@ -81,22 +95,25 @@ struct Service {
     engine: Arc<Engine>,
     info: Info,
     started: Instant,
+    calls: Crossing,
     workers: Arc<Semaphore>,
+    readers: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
 impl Service {
-    /// A use case that answers at once, on the blocking pool.
+    /// A use case that answers at once.
     async fn call<T: Send + 'static>(&self, f: impl FnOnce(&Engine) -> Result<T> + Send + 'static) -> ttrpc::Result<T> {
         let engine = Arc::clone(&self.engine);
-        match tokio::task::spawn_blocking(move || f(&engine)).await {
-            Ok(result) => result.map_err(status),
-            Err(panicked) => Err(status(Error::new(ErrorKind::Io, "internal error").with_source(panicked))),
-        }
+        self.calls.run(move || f(&engine)).await.map_err(status)
     }
 
-    fn work<M>(&self, to: ServerStreamSender<M>) -> Work<M> {
-        Work::new(to, Arc::clone(&self.engine), self.stopping.clone())
+    fn work<M>(&self, to: ServerStreamSender<M>, places: &Arc<Semaphore>) -> Work<M>
+    where
+        M: Codec + Send + 'static,
+        <M as Codec>::E: std::fmt::Display,
+    {
+        Work::new(to, Arc::clone(&self.engine), Arc::clone(places), self.stopping.clone())
     }
 }
 
@@ -134,7 +151,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             strict: request.strict,
             ..Default::default()
         };
-        let work = self.work(to).limited(&self.workers).ticking(convert::build_progress);
+        let work = self.work(to, &self.workers).ticking(convert::build_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
             let chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet: &outlet, event: convert::build_chunk });
@@ -157,7 +174,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         let target = convert::target(request.target.into_option()).map_err(status)?;
         let manifest = convert::verify_manifest(request.manifest).map_err(status)?;
         let options = VerifyOptions { subset: request.subset, threads: threads(request.threads), ..Default::default() };
-        let work = self.work(to).limited(&self.workers).ticking(convert::verify_progress);
+        let work = self.work(to, &self.workers).ticking(convert::verify_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
             let mut report = |finding| outlet.send(convert::finding_event(finding));
@@ -173,7 +190,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::ListSnapshotsRequest,
         to: ServerStreamSender<pb::SnapshotInfo>,
     ) -> ttrpc::Result<()> {
-        let work = self.work(to);
+        let work = self.work(to, &self.readers);
         work.run(move |engine, _, outlet| {
             for snapshot in engine.list(&request.filters)? {
                 outlet.send(convert::snapshot(snapshot))?;
@@ -189,7 +206,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::VerifySnapshotRequest,
         to: ServerStreamSender<pb::VerifyEvent>,
     ) -> ttrpc::Result<()> {
-        let work = self.work(to).limited(&self.workers).ticking(convert::verify_progress);
+        let work = self.work(to, &self.workers).ticking(convert::verify_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
             let mut report = |event| {
@@ -210,7 +227,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         _: pb::ListManifestsRequest,
         to: ServerStreamSender<pb::ManifestInfo>,
     ) -> ttrpc::Result<()> {
-        let work = self.work(to);
+        let work = self.work(to, &self.readers);
         work.run(|engine, _, outlet| {
             for manifest in engine.list_manifests()? {
                 outlet.send(convert::manifest(manifest))?;
@@ -227,7 +244,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::ManifestChunk>,
     ) -> ttrpc::Result<()> {
         let name = convert::read_manifest(request.manifest).map_err(status)?;
-        let work = self.work(to);
+        let work = self.work(to, &self.readers);
         work.run(move |engine, _, outlet| {
             let mut manifest = engine.read_manifest(&name)?;
             loop {

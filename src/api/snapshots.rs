@@ -56,7 +56,7 @@ pub async fn run(listener: UnixListener, engine: Arc<Engine>, shutdown: impl Fut
 
 /// The connections of a listener. It ends with its reader, never with an error: a process that is out of file
 /// descriptors has to serve again once it has some.
-fn connections(listener: UnixListener) -> ReceiverStream<std::io::Result<UnixStream>> {
+pub(super) fn connections(listener: UnixListener) -> ReceiverStream<std::io::Result<UnixStream>> {
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -67,7 +67,7 @@ fn connections(listener: UnixListener) -> ReceiverStream<std::io::Result<UnixStr
             match accepted {
                 Ok((stream, _)) => drop(sender.send(Ok(stream)).await),
                 Err(error) => {
-                    log::warn!("accept on the snapshots socket: {error}");
+                    log::warn!("accept: {error}");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

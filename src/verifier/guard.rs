@@ -19,6 +19,7 @@ pub struct Flight {
     layer: Snapshot,
     outcome: Mutex<Option<Outcome>>,
     landed: Condvar,
+    progress: Progress,
 }
 
 impl Flight {
@@ -51,8 +52,6 @@ impl Flight {
 pub struct Flights {
     state: Mutex<State>,
     changed: Condvar,
-    /// Cancels what runs.
-    progress: Progress,
 }
 
 #[derive(Default)]
@@ -70,7 +69,12 @@ impl Flights {
             return Arc::clone(flight);
         }
         let id = layer.id;
-        let flight = Arc::new(Flight { layer, outcome: Mutex::default(), landed: Condvar::new() });
+        let flight = Arc::new(Flight {
+            layer,
+            outcome: Mutex::default(),
+            landed: Condvar::new(),
+            progress: Progress::default(),
+        });
         if state.stopping {
             flight.land(Outcome::Unchecked("the daemon is stopping".into()));
             return flight;
@@ -85,11 +89,18 @@ impl Flights {
     pub fn run(&self, check: impl Fn(&Snapshot, &Progress) -> Outcome) {
         while let Some(flight) = self.next() {
             let outcome =
-                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&flight.layer, &self.progress)))
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&flight.layer, &flight.progress)))
                     .unwrap_or_else(|_| Outcome::Unchecked("the check panicked".into()));
             // Out of the table first: who comes now wants a check that begins now.
             lock(&self.state).by_id.remove(&flight.layer.id);
             flight.land(outcome);
+        }
+    }
+
+    /// Cancels the checks of a snapshot that is gone.
+    pub fn give_up(&self, key: &str) {
+        for flight in lock(&self.state).by_id.values().filter(|flight| flight.layer.key == key) {
+            flight.progress.cancel();
         }
     }
 
@@ -101,7 +112,9 @@ impl Flights {
             state.by_id.remove(&flight.layer.id);
             flight.land(Outcome::Unchecked("the daemon is stopping".into()));
         }
-        self.progress.cancel();
+        for flight in state.by_id.values() {
+            flight.progress.cancel();
+        }
         self.changed.notify_all();
     }
 

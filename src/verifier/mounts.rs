@@ -88,7 +88,9 @@ pub fn open(mounts: &[Mount], at: &Path) -> Result<OwnedFd> {
 
 /// Runs in a thread of its own, which ends afterwards.
 fn mount_all(plan: &[Step], at: &Path) -> Result<OwnedFd> {
-    namespace::leave_mounts()?;
+    namespace::leave_mounts().map_err(|errno| {
+        Error::io("unshare(CLONE_FS|CLONE_NEWNS)", "", errno).context("a private mount needs root (CAP_SYS_ADMIN)")
+    })?;
     for step in plan {
         step.perform(at)?;
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{ErrorKind, Escaped, Result};
@@ -28,8 +28,8 @@ pub struct Bell {
     rung: Mutex<bool>,
     changed: Condvar,
     stopping: AtomicBool,
-    /// Cancels the seal that is being built.
-    pub progress: Progress,
+    /// The snapshot that is being sealed, and what cancels that.
+    current: Mutex<Option<(String, Arc<Progress>)>>,
 }
 
 impl Bell {
@@ -42,8 +42,29 @@ impl Bell {
     /// No further job is begun, the present one is given up; the next start finds it again.
     pub fn stop(&self) {
         self.stopping.store(true, Ordering::Relaxed);
-        self.progress.cancel();
+        if let Some((_, progress)) = &*lock(&self.current) {
+            progress.cancel();
+        }
         self.ring();
+    }
+
+    /// Cancels the seal of a snapshot, if it is the one that is being built.
+    pub fn give_up(&self, key: &str) {
+        if let Some((current, progress)) = &*lock(&self.current)
+            && current == key
+        {
+            progress.cancel();
+        }
+    }
+
+    fn begin(&self, key: &str) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        *lock(&self.current) = Some((key.to_owned(), Arc::clone(&progress)));
+        // A stop that came before the line above found nothing to cancel.
+        if self.stopping() {
+            progress.cancel();
+        }
+        progress
     }
 
     fn stopping(&self) -> bool {
@@ -104,7 +125,7 @@ fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Inst
             Ok(()) => {
                 retries.remove(&snapshot.id);
             }
-            Err(error) if error.kind() == ErrorKind::Cancelled => break,
+            Err(error) if error.kind() == ErrorKind::Cancelled && inner.bell.stopping() => break,
             Err(error) => {
                 let wait = wait.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_LAST));
                 let key = Escaped(snapshot.key.as_bytes());
@@ -139,7 +160,7 @@ fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     let options = BuildOptions { threads: inner.policy.threads, include_root: true, ..BuildOptions::default() };
     let mut manifest = inner.store.create()?;
     let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
-    ops::build(&root, &options, &inner.bell.progress, &mut manifest, &mut warn)?;
+    ops::build(&root, &options, &inner.bell.begin(&snapshot.key), &mut manifest, &mut warn)?;
     // Between these two nothing refers to the manifest: the collection of manifests has to wait.
     let _publishing = inner.publishing.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let digest = manifest.publish()?;

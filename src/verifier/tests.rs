@@ -168,6 +168,22 @@ fn a_snapshot_removed_before_its_seal_holds_nobody_up() {
 }
 
 #[test]
+fn sealing_ends_when_the_snapshot_is_removed() {
+    let scene = Scene::new(POLICY);
+    scene.snapshotter.prepare("active", None, Labels::new()).unwrap();
+    let id = scene.snapshotter.stat("active").unwrap().id;
+    // It takes up no space, and hours to hash.
+    File::create(scene.snapshotter.layer_dir(id).join("huge")).unwrap().set_len(4 << 40).unwrap();
+    scene.verifier.committed(&scene.snapshotter.commit("huge", "active", Labels::new()).unwrap());
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(scene.snapshotter.stat("huge").unwrap().seal.unwrap().state, SealState::Pending);
+    scene.snapshotter.remove("huge").unwrap();
+    scene.verifier.removed("huge");
+    // There is one thread that seals.
+    scene.layer("one", None);
+}
+
+#[test]
 fn what_could_not_be_checked_is_refused_but_not_called_damage() {
     let scene = Scene::new(POLICY);
     scene.layer("one", None);

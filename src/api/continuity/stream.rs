@@ -35,7 +35,8 @@ pub struct Work<M> {
     to: ServerStreamSender<M>,
     engine: Arc<Engine>,
     stopping: watch::Receiver<bool>,
-    workers: Option<Arc<Semaphore>>,
+    /// One of these is held from the beginning to the end.
+    places: Arc<Semaphore>,
     tick: Option<fn(&Progress) -> M>,
 }
 
@@ -53,6 +54,16 @@ where
     M: Codec + Send + 'static,
     <M as Codec>::E: std::fmt::Display,
 {
+    /// A request whose messages go to `to`, and which waits for one of the `places`.
+    pub fn new(
+        to: ServerStreamSender<M>,
+        engine: Arc<Engine>,
+        places: Arc<Semaphore>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { to, engine, places, stopping, tick: None }
+    }
+
     /// Sends progress every [`TICK`] while the work goes on or waits for its turn.
     pub fn ticking(mut self, message: fn(&Progress) -> M) -> Self {
         self.tick = Some(message);
@@ -71,17 +82,12 @@ where
         let cancel = CancelOnDrop(Arc::clone(&progress));
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let permit = match &self.workers {
-            None => None,
-            Some(workers) => {
-                let mut acquire = std::pin::pin!(Arc::clone(workers).acquire_owned());
-                loop {
-                    tokio::select! {
-                        permit = &mut acquire => break permit.ok(),
-                        () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
-                        () = stopped(self.stopping.clone()) => return Err(status(stopping())),
-                    }
-                }
+        let mut place = std::pin::pin!(Arc::clone(&self.places).acquire_owned());
+        let place = loop {
+            tokio::select! {
+                place = &mut place => break place,
+                () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
+                () = stopped(self.stopping.clone()) => return Err(status(stopping())),
             }
         };
         let (sender, mut messages) = mpsc::channel(QUEUE);
@@ -89,7 +95,7 @@ where
         let theirs = Arc::clone(&progress);
         let work = tokio::task::spawn_blocking(move || {
             // Held until the work has ended, not merely until nobody waits for it.
-            let _permit = permit;
+            let _place = place;
             f(&engine, &theirs, Outlet(sender))
         });
         loop {
@@ -127,19 +133,6 @@ where
             Some(message) => self.to.send(&message(progress)).await,
             None => Ok(()),
         }
-    }
-}
-
-impl<M> Work<M> {
-    /// A request whose messages go to `to`.
-    pub fn new(to: ServerStreamSender<M>, engine: Arc<Engine>, stopping: watch::Receiver<bool>) -> Self {
-        Self { to, engine, stopping, workers: None, tick: None }
-    }
-
-    /// Waits for one of these before it begins, and holds it to the end.
-    pub fn limited(mut self, workers: &Arc<Semaphore>) -> Self {
-        self.workers = Some(Arc::clone(workers));
-        self
     }
 }
 
