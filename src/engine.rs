@@ -46,11 +46,6 @@ impl Engine {
         Self { snapshotter, verifier }
     }
 
-    #[cfg(test)]
-    pub(crate) fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
-        Self { snapshotter, verifier }
-    }
-
     /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.
     pub fn shutdown(&self) {
         self.verifier.shutdown();
