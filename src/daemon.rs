@@ -25,13 +25,13 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use socket::Socket;
 
-/// Threads for what blocks: every place of the snapshots service, and a few for ttrpc.
-const BLOCKING_THREADS: usize = snapshots::PLACES_TO_START + snapshots::PLACES_ELSE + 2 * continuity::WORKERS;
+/// Threads for what blocks: every place of both services, so that none waits for the other.
+const BLOCKING_THREADS: usize = snapshots::PLACES_TO_START + snapshots::PLACES_ELSE + continuity::PLACES;
 
 /// Bytes of stack of one such thread; nothing recurses.
 const STACK: usize = 512 * 1024;
 
-/// How long such a thread outlives its work: an idle daemon should hold one thread's memory, not sixteen.
+/// How long such a thread outlives its work: an idle daemon should hold one thread's memory, not twenty.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// How long a stop waits for calls under way: longer than the default of `verify.deadline`, shorter than the

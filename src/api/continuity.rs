@@ -44,10 +44,16 @@ use stream::{Outlet, Work};
 pub const TICK: Duration = Duration::from_millis(200);
 
 /// Builds and verifications at the same time; further ones wait. Each reads a disk and holds a blocking thread.
-pub const WORKERS: usize = 2;
+const WORKERS: usize = 2;
 
-/// Lists and stored manifests that are sent at the same time, and as many other calls; further ones wait.
-pub const READERS: usize = 4;
+/// Lists and stored manifests that are sent at the same time; further ones wait.
+const READERS: usize = 4;
+
+/// Calls of any other kind at work at the same time.
+const CALLS: usize = 2;
+
+/// Blocking threads that all of these need together.
+pub const PLACES: usize = WORKERS + READERS + CALLS;
 
 /// Bytes of a manifest in one message, far below the 4 MiB at which a Go client drops the connection.
 const CHUNK: usize = 256 << 10;
@@ -76,7 +82,7 @@ pub async fn run(
         engine,
         info,
         started: Instant::now(),
-        calls: Crossing::new(READERS),
+        calls: Crossing::new(CALLS),
         workers: Arc::new(Semaphore::new(WORKERS)),
         readers: Arc::new(Semaphore::new(READERS)),
         stopping,
