@@ -21,13 +21,14 @@ start_daemon() {
 	}
 }
 
-# The same without waiting. It is a session of its own, so that no signal meant for a test reaches it.
+# The same without waiting. It is a session of its own, and not a job of the shell: it outlives the case.
 launch_daemon() {
 	mkdir -p "$work/continuity" "$work/pids"
 	setsid continuity daemon --root "$continuity_root" --snapshots-address "$snapshots_socket" \
 		--address "$continuity_socket" --containerd-address "$containerd_socket" "$@" \
 		>>"$work/continuity/log" 2>&1 </dev/null &
 	say $! >"$work/pids/daemon"
+	disown
 }
 
 daemon_pid() { cat "$work/pids/daemon"; }
@@ -48,6 +49,7 @@ start_containerd() {
 	containerd_config >"$work/containerd/config.toml"
 	setsid containerd --config "$work/containerd/config.toml" >>"$work/containerd/log" 2>&1 </dev/null &
 	say $! >"$work/pids/containerd"
+	disown
 	wait_until "$SERVICE_SECONDS" ctr version || {
 		tail -n 20 "$work/containerd/log" >&2
 		die "containerd does not answer"
