@@ -5,10 +5,15 @@
 # Seconds that a service may take to answer, or to end, on a slow machine.
 readonly SERVICE_SECONDS=30
 
-# Where everything is; the same in every shell that has $work.
-snapshots_socket=$work/continuity/snapshots.sock
-continuity_socket=$work/continuity/continuity.sock
-continuity_root=$work/continuity/root
+# use_daemon_home DIR: where the daemon that the functions below mean has everything.
+use_daemon_home() {
+	daemon_home=$1
+	snapshots_socket=$1/snapshots.sock
+	continuity_socket=$1/continuity.sock
+	continuity_root=$1/root
+}
+use_daemon_home "$work/continuity"
+
 containerd_socket=$work/containerd/containerd.sock
 export CONTAINERD_ADDRESS=$containerd_socket CONTAINERD_SNAPSHOTTER=continuity CONTAINERD_NAMESPACE=default
 
@@ -16,22 +21,22 @@ export CONTAINERD_ADDRESS=$containerd_socket CONTAINERD_SNAPSHOTTER=continuity C
 start_daemon() {
 	launch_daemon "$@"
 	wait_until "$SERVICE_SECONDS" daemon_answers || {
-		tail -n 20 "$work/continuity/log" >&2
+		tail -n 20 "$daemon_home/log" >&2
 		die "the daemon does not answer"
 	}
 }
 
 # The same without waiting. It is a session of its own, and not a job of the shell: it outlives the case.
 launch_daemon() {
-	mkdir -p "$work/continuity" "$work/pids"
+	mkdir -p "$daemon_home"
 	setsid continuity daemon --root "$continuity_root" --snapshots-address "$snapshots_socket" \
 		--address "$continuity_socket" --containerd-address "$containerd_socket" "$@" \
-		>>"$work/continuity/log" 2>&1 </dev/null &
-	say $! >"$work/pids/daemon"
+		>>"$daemon_home/log" 2>&1 </dev/null &
+	say $! >"$daemon_home/pid"
 	disown
 }
 
-daemon_pid() { cat "$work/pids/daemon"; }
+daemon_pid() { cat "$daemon_home/pid"; }
 
 daemon_answers() { ask status; }
 
@@ -39,16 +44,16 @@ daemon_answers() { ask status; }
 ask() { continuity --address "$continuity_socket" "$@"; }
 
 # Tells the daemon to end, and waits for it.
-stop_daemon() { stop_service daemon TERM; }
+stop_daemon() { stop_service "$daemon_home/pid" TERM; }
 
 # Ends it as a power cut would.
-kill_daemon() { stop_service daemon KILL; }
+kill_daemon() { stop_service "$daemon_home/pid" KILL; }
 
 start_containerd() {
-	mkdir -p "$work/containerd" "$work/pids"
+	mkdir -p "$work/containerd"
 	containerd_config >"$work/containerd/config.toml"
 	setsid containerd --config "$work/containerd/config.toml" >>"$work/containerd/log" 2>&1 </dev/null &
-	say $! >"$work/pids/containerd"
+	say $! >"$work/containerd/pid"
 	disown
 	wait_until "$SERVICE_SECONDS" ctr version || {
 		tail -n 20 "$work/containerd/log" >&2
@@ -73,19 +78,19 @@ containerd_config() {
 	EOF
 }
 
-stop_containerd() { stop_service containerd TERM; }
+stop_containerd() { stop_service "$work/containerd/pid" TERM; }
 
-# stop_service NAME SIGNAL: a service that does not end is killed, and that is a failure.
+# stop_service PIDFILE SIGNAL: a service that does not end is killed, and that is a failure.
 stop_service() {
 	local pid
-	[[ -e $work/pids/$1 ]] || return 0
-	pid=$(cat "$work/pids/$1")
+	[[ -e $1 ]] || return 0
+	pid=$(cat "$1")
+	rm -f "$1"
 	kill "-$2" "$pid" 2>/dev/null || true
 	if ! wait_until "$SERVICE_SECONDS" is_gone "$pid"; then
 		kill -KILL "$pid" 2>/dev/null || true
-		fail "$1 did not end within $SERVICE_SECONDS s"
+		fail "process $pid did not end within $SERVICE_SECONDS s"
 	fi
-	rm -f "$work/pids/$1"
 }
 
 # A process that ended but was not waited for is gone, too.
