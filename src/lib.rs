@@ -12,6 +12,7 @@
 //! | 1 | [`tree`] | a confined directory handle, the ordered parallel walk |
 //! | 2 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
 
+pub mod cli;
 pub mod digest;
 pub mod error;
 pub mod manifest;

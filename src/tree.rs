@@ -1,29 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A directory tree, reached only through a confined handle.
+//!
+//! Nothing here joins strings to a root and hands them to the kernel. [`Root`] resolves a path beneath
+//! itself without following a symlink; [`walk`] goes down by handles, one name at a time.
+//!
+//! The walk is an ordered stream that several threads fill:
+//!
+//! ```text
+//!   caller's thread: list directories, sort ──▶ batches of names ──▶ workers: open, fstat, xattrs, hash
+//!          ▲                                                              │
+//!          └────────────── steps, in path order ◀── window of batches ◀───┘
+//! ```
+//!
+//! Memory is bounded by the depth of the tree, the largest directory, the window (named constants in
+//! `walk`), and the table of files with more than one link.
 
+mod inode;
+mod links;
+mod listing;
 mod progress;
+mod root;
+mod walk;
+mod walker;
 
+pub use inode::{FileType, Metadata, Node, Xattr};
+pub use links::InodeId;
 pub use progress::Progress;
-
-use std::os::fd::OwnedFd;
-use std::path::Path;
-
-use crate::error::Result;
-
-/// The top of a tree: a directory handle beneath which every path is resolved.
-pub struct Root {
-    #[allow(dead_code)]
-    fd: OwnedFd,
-}
-
-impl Root {
-    /// Opens a directory; a symlink to one is followed.
-    pub fn open(_path: &Path) -> Result<Self> {
-        todo!()
-    }
-
-    /// Takes a directory handle that is already open: the root of a detached mount, for one.
-    pub fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
-    }
-}
+pub use root::Root;
+pub use walk::{Steps, WalkOptions, walk};
+pub use walker::Step;

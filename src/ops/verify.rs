@@ -3,9 +3,12 @@
 
 use std::io::Read;
 
-use crate::error::Result;
-use crate::ops::Finding;
-use crate::tree::{Progress, Root};
+use super::compare::{Links, Report, compare};
+use super::finding::{Finding, FindingKind};
+use super::resource::resource_of;
+use crate::error::{Error, Result};
+use crate::manifest::{Entries, ManifestEntry, Resource};
+use crate::tree::{FileType, InodeId, Progress, Root, Step, Steps, WalkOptions, walk};
 
 /// How to verify.
 #[derive(Debug, Clone, Default)]
@@ -14,12 +17,14 @@ pub struct VerifyOptions {
     pub subset: bool,
     /// Hashing threads; 0 means the cores, at most four.
     pub threads: usize,
+    /// Files that are no extra, whatever they hold: the manifest itself, if it lies in the tree.
+    pub skip: Vec<InodeId>,
 }
 
 /// What was verified. No finding means intact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct VerifyReport {
-    /// Paths compared.
+    /// Paths compared: those of the manifest and those of the tree, each once.
     pub entries: u64,
     /// Bytes of file contents hashed.
     pub bytes: u64,
@@ -32,11 +37,141 @@ pub struct VerifyReport {
 /// # Errors
 /// The manifest is invalid, the work was cancelled, or `report` failed. What is wrong with the tree is a finding.
 pub fn verify(
-    _root: &Root,
-    _manifest: impl Read,
-    _options: &VerifyOptions,
-    _progress: &Progress,
-    _report: &mut dyn FnMut(Finding) -> Result<()>,
+    root: &Root,
+    manifest: impl Read,
+    options: &VerifyOptions,
+    progress: &Progress,
+    report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<VerifyReport> {
-    todo!()
+    let before = progress.bytes();
+    let mut entries = 0;
+    let mut findings = 0;
+    join(root, manifest, options, progress, &mut |pair| {
+        entries += 1;
+        pair.report(options.subset, &mut |finding| {
+            findings += 1;
+            report(finding)
+        })
+    })?;
+    Ok(VerifyReport { entries, bytes: progress.bytes() - before, findings })
+}
+
+/// A path of the manifest, of the tree, or of both.
+pub enum Pair<'a> {
+    /// The tree lacks it.
+    Missing(&'a ManifestEntry),
+    /// The manifest lacks it.
+    Extra(&'a [u8], &'a Resource),
+    /// Both have it.
+    Both(&'a ManifestEntry, &'a Resource, Option<InodeId>, &'a mut Links<u64, InodeId>),
+    /// It could not be read, or not listed.
+    Unreadable(&'a [u8], &'a Error),
+}
+
+impl Pair<'_> {
+    /// Hands over what differs.
+    pub fn report(self, subset: bool, report: &mut Report<'_>) -> Result<()> {
+        let finding = |path: &[u8], kind, expected: &str, found: &str| Finding {
+            path: path.to_vec(),
+            kind,
+            xattr: Vec::new(),
+            expected: expected.into(),
+            found: found.into(),
+        };
+        match self {
+            Self::Missing(entry) => {
+                let expected = entry.resource.mode.kind().name();
+                report(finding(entry.path(), FindingKind::Missing, expected, ""))
+            }
+            Self::Extra(_, _) if subset => Ok(()),
+            Self::Extra(path, resource) => report(finding(path, FindingKind::Extra, "", resource.mode.kind().name())),
+            Self::Unreadable(path, error) => report(finding(path, FindingKind::Unreadable, "", &error.to_string())),
+            Self::Both(entry, found, id, links) => {
+                compare(entry.path(), &entry.resource, found, subset, report)?;
+                links.check(entry.path(), entry.link_id(), id, report)
+            }
+        }
+    }
+}
+
+/// Joins manifest and tree, both in path order.
+pub fn join(
+    root: &Root,
+    manifest: impl Read,
+    options: &VerifyOptions,
+    progress: &Progress,
+    take: &mut dyn FnMut(Pair<'_>) -> Result<()>,
+) -> Result<()> {
+    let mut entries = Entries::new(manifest);
+    let include_root = entries.includes_root()?;
+    let walk_options = WalkOptions { threads: options.threads, include_root, skip: options.skip.clone() };
+    walk(root, &walk_options, progress, |steps| {
+        Join { entries, skip: &options.skip, upcoming: None, links: Links::new() }.run(steps, take)
+    })
+}
+
+struct Join<'a, R> {
+    entries: Entries<R>,
+    skip: &'a [InodeId],
+    upcoming: Option<ManifestEntry>,
+    links: Links<u64, InodeId>,
+}
+
+impl<R: Read> Join<'_, R> {
+    fn run(&mut self, steps: &mut Steps<'_>, take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
+        self.upcoming = self.entries.next()?;
+        while let Some(step) = steps.next()? {
+            match step {
+                Step::Entry { path, node } => {
+                    self.missing_before(&path, take)?;
+                    let expected = self.take_at(&path)?;
+                    match (expected, node) {
+                        (_, Err(error)) => take(Pair::Unreadable(&path, &error))?,
+                        (_, Ok(node)) if self.skip.contains(&node.metadata.id) => {}
+                        // No manifest records a socket, so one more is no difference.
+                        (None, Ok(node)) if node.metadata.file_type == FileType::Socket => {}
+                        (None, Ok(node)) => take(Pair::Extra(&path, &resource_of(path.clone(), node)))?,
+                        (Some(entry), Ok(node)) => {
+                            let id = node.metadata.link_id();
+                            let found = resource_of(path, node);
+                            take(Pair::Both(&entry, &found, id, &mut self.links))?;
+                        }
+                    }
+                }
+                Step::Unlisted { path, error } => {
+                    let mut subtree = path.clone();
+                    if subtree != b"/" {
+                        subtree.push(b'/');
+                    }
+                    self.missing_before(&subtree, take)?;
+                    take(Pair::Unreadable(&path, &error))?;
+                    // What could not be listed is not known to be missing.
+                    while self.upcoming.as_ref().is_some_and(|entry| entry.path().starts_with(&subtree)) {
+                        self.upcoming = self.entries.next()?;
+                    }
+                }
+            }
+        }
+        while let Some(entry) = self.upcoming.take() {
+            take(Pair::Missing(&entry))?;
+            self.upcoming = self.entries.next()?;
+        }
+        Ok(())
+    }
+
+    fn missing_before(&mut self, path: &[u8], take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
+        while let Some(entry) = self.upcoming.take_if(|entry| entry.path() < path) {
+            take(Pair::Missing(&entry))?;
+            self.upcoming = self.entries.next()?;
+        }
+        Ok(())
+    }
+
+    fn take_at(&mut self, path: &[u8]) -> Result<Option<ManifestEntry>> {
+        let taken = self.upcoming.take_if(|entry| entry.path() == path);
+        if taken.is_some() {
+            self.upcoming = self.entries.next()?;
+        }
+        Ok(taken)
+    }
 }

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Arguments to resolved options to work to output.
+//!
+//! Exit codes, for every command: 0 intact or done, 1 differences, 2 could not check. What was asked for goes to
+//! standard output; everything else, progress and the summary too, to standard error.
+
+mod build;
+mod inspect;
+mod io;
+mod progress;
+mod verify;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::Escaped;
+
+/// Every command's answer, as its exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Done; no difference.
+    Intact,
+    /// Done; at least one difference.
+    Differences,
+}
+
+impl Outcome {
+    /// Differences, if there are any.
+    pub fn of_findings(findings: u64) -> Self {
+        if findings == 0 { Self::Intact } else { Self::Differences }
+    }
+}
+
+const EXIT_DIFFERENCES: u8 = 1;
+const EXIT_COULD_NOT_CHECK: u8 = 2;
+
+/// Proves that the files a container runs from are the files its image promised.
+#[derive(Debug, Parser)]
+#[command(name = "continuity", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 intact or done, 1 differences, 2 could not check.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command, before or after its name.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Socket of the daemon (ttrpc)
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/continuity/continuity.sock")]
+    pub address: PathBuf,
+    /// Socket of containerd (gRPC)
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
+    pub containerd_address: PathBuf,
+    /// Namespace of containerd
+    #[arg(long, short, global = true, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+    /// No progress, no summary, no warnings
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write the manifest of a directory
+    Build(build::BuildArgs),
+    /// Hold a directory against a manifest
+    Verify(verify::VerifyArgs),
+    /// List what a manifest records
+    Ls(inspect::LsArgs),
+    /// Count what a manifest records
+    Stats(inspect::StatsArgs),
+    /// Print a manifest as text or JSON
+    Dump(inspect::DumpArgs),
+    /// Compare two manifests
+    Diff(verify::DiffArgs),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let global = &cli.global;
+    let ran = match cli.command {
+        Command::Build(args) => build::run(global, &args),
+        Command::Verify(args) => verify::run(global, &args),
+        Command::Ls(args) => inspect::ls(&args),
+        Command::Stats(args) => inspect::stats(&args),
+        Command::Dump(args) => inspect::dump(&args),
+        Command::Diff(args) => verify::diff(global, &args),
+    };
+    match ran {
+        Ok(Outcome::Intact) => ExitCode::SUCCESS,
+        Ok(Outcome::Differences) => ExitCode::from(EXIT_DIFFERENCES),
+        Err(error) => {
+            // Whoever closed the pipe has seen enough.
+            if !is_broken_pipe(&error) {
+                eprintln!("continuity: {}", one_line(&error));
+            }
+            ExitCode::from(EXIT_COULD_NOT_CHECK)
+        }
+    }
+}
+
+/// The chain of an error; the library's own errors already hold their sources.
+fn one_line(error: &anyhow::Error) -> String {
+    let mut text = Vec::new();
+    for cause in error.chain() {
+        text.push(cause.to_string());
+        if cause.is::<crate::error::Error>() {
+            break;
+        }
+    }
+    // Paths in messages are escaped where they enter; this is for what libraries say.
+    let text = text.join(": ");
+    if text.chars().any(char::is_control) { Escaped(text.as_bytes()).to_string() } else { text }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            || cause
+                .downcast_ref::<crate::error::Error>()
+                .is_some_and(|e| e.errno() == Some(rustix::io::Errno::PIPE.raw_os_error()))
+    })
+}

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Files and `-`: inputs that can be read twice, outputs that appear whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tempfile::NamedTempFile;
+
+use crate::error::Escaped;
+use crate::tree::InodeId;
+
+/// Bytes of standard input kept in memory before they go to a temporary file.
+const SPOOL_MEMORY: usize = 1 << 20;
+
+fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+/// Opens a manifest for one reading, with its inode, if it has one of its own.
+pub fn open(path: &Path) -> Result<(Box<dyn Read>, Option<InodeId>)> {
+    if is_standard(path) {
+        return Ok((Box::new(io::stdin().lock()), inode_of(io::stdin().as_fd())));
+    }
+    let file = open_file(path)?;
+    let id = inode_of(file.as_fd());
+    Ok((Box::new(file), id))
+}
+
+/// Something that can be read from the start again.
+pub trait ReadSeek: Read + Seek {}
+impl<T: Read + Seek> ReadSeek for T {}
+
+/// Opens a manifest for several readings; standard input is spooled.
+pub fn open_seekable(path: &Path) -> Result<Box<dyn ReadSeek>> {
+    if !is_standard(path) {
+        let mut file = open_file(path)?;
+        if file.stream_position().is_ok() {
+            return Ok(Box::new(file));
+        }
+        return spool(file);
+    }
+    spool(io::stdin().lock())
+}
+
+fn spool(mut source: impl Read) -> Result<Box<dyn ReadSeek>> {
+    let mut spool = tempfile::spooled_tempfile(SPOOL_MEMORY);
+    io::copy(&mut source, &mut spool).context("spooling the manifest")?;
+    spool.seek(SeekFrom::Start(0)).context("spooling the manifest")?;
+    Ok(Box::new(spool))
+}
+
+fn open_file(path: &Path) -> Result<File> {
+    let file = File::open(path).with_context(|| format!("open {}", Escaped::path(path)))?;
+    if file.metadata().is_ok_and(|m| m.is_dir()) {
+        bail!("{} is a directory, not a manifest", Escaped::path(path));
+    }
+    Ok(file)
+}
+
+fn inode_of(fd: impl AsFd) -> Option<InodeId> {
+    let stat = rustix::fs::fstat(fd).ok()?;
+    let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    regular.then_some(InodeId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
+}
+
+/// An output that replaces `FILE` only when it is complete; standard output and devices are written as it goes.
+pub enum Output {
+    /// Standard output, or a file that is not a regular one.
+    Stream(Box<dyn Write>, Option<InodeId>),
+    /// A temporary file beside its destination.
+    File { temporary: BufWriter<NamedTempFile>, destination: PathBuf },
+}
+
+impl Output {
+    /// Opens an output; none and `-` mean standard output, which must not be a terminal if `binary`.
+    pub fn create(path: Option<&Path>, binary: bool) -> Result<Self> {
+        let Some(path) = path.filter(|path| !is_standard(path)) else {
+            if binary && io::stdout().is_terminal() {
+                bail!("not writing a binary manifest to a terminal: use -o FILE, or --format text");
+            }
+            let id = inode_of(io::stdout().as_fd());
+            return Ok(Self::Stream(Box::new(io::stdout().lock()), id));
+        };
+        // Through a symlink, as a shell's redirection would.
+        let destination = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        if fs::metadata(&destination).is_ok_and(|m| !m.is_file()) {
+            let file = File::options().write(true).open(path);
+            let file = file.with_context(|| format!("open {}", Escaped::path(path)))?;
+            return Ok(Self::Stream(Box::new(file), None));
+        }
+        let parent = match destination.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        let mut builder = tempfile::Builder::new();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        let temporary = builder.prefix(".continuity-").permissions(mode).tempfile_in(parent);
+        let temporary = temporary.with_context(|| format!("create a file in {}", Escaped::path(parent)))?;
+        Ok(Self::File { temporary: BufWriter::new(temporary), destination })
+    }
+
+    /// Inodes that are this output, or will be replaced by it.
+    pub fn inodes(&self) -> Vec<InodeId> {
+        match self {
+            Self::Stream(_, id) => id.iter().copied().collect(),
+            Self::File { temporary, destination } => {
+                let old = File::open(destination).ok().and_then(|file| inode_of(file.as_fd()));
+                inode_of(temporary.get_ref().as_file().as_fd()).into_iter().chain(old).collect()
+            }
+        }
+    }
+
+    /// Puts the output in place.
+    pub fn finish(self) -> Result<()> {
+        match self {
+            Self::Stream(mut out, _) => out.flush().context("write"),
+            Self::File { temporary, destination } => {
+                let shown = Escaped::path(&destination).to_string();
+                let temporary = temporary.into_inner().map_err(io::IntoInnerError::into_error).context("write")?;
+                temporary.as_file().sync_all().with_context(|| format!("fsync {shown}"))?;
+                temporary.persist(&destination).with_context(|| format!("rename to {shown}"))?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Write for Output {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stream(out, _) => out.write(data),
+            Self::File { temporary, .. } => temporary.write(data),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stream(out, _) => out.flush(),
+            Self::File { temporary, .. } => temporary.flush(),
+        }
+    }
+}

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Files with more than one link: each is hashed once, by whichever thread comes first.
+
+use std::collections::HashMap;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::digest::Digest;
+
+/// Which inode: unique on the machine for as long as the inode lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InodeId {
+    /// Device that holds it.
+    pub dev: u64,
+    /// Its number there.
+    pub ino: u64,
+}
+
+/// Digest of an inode's contents.
+#[derive(Clone, Copy)]
+enum Contents {
+    /// A thread is hashing it.
+    Claimed,
+    /// Hashed; `None` if that failed, which the claimer reports under its own path.
+    Known(Option<Digest>),
+}
+
+/// Who claims an inode publishes its digest without waiting for anybody, so whoever waits for a digest waits for
+/// one read of one file and nothing else.
+#[derive(Default)]
+pub(super) struct LinkTable {
+    inodes: Mutex<HashMap<InodeId, Contents>>,
+    published: Condvar,
+}
+
+impl LinkTable {
+    /// True for the first caller, who must hash the file and [`publish`](Self::publish).
+    pub(super) fn claim(&self, id: InodeId) -> bool {
+        let mut inodes = self.lock();
+        if inodes.contains_key(&id) {
+            return false;
+        }
+        inodes.insert(id, Contents::Claimed);
+        true
+    }
+
+    pub(super) fn publish(&self, id: InodeId, digest: Option<Digest>) {
+        self.lock().insert(id, Contents::Known(digest));
+        self.published.notify_all();
+    }
+
+    /// Waits until the claimer has published. `None` if it could not read the file.
+    pub(super) fn digest(&self, id: InodeId) -> Option<Digest> {
+        let mut inodes = self.lock();
+        loop {
+            match inodes.get(&id) {
+                Some(Contents::Known(digest)) => return *digest,
+                Some(Contents::Claimed) => {
+                    inodes = self.published.wait(inodes).unwrap_or_else(PoisonError::into_inner);
+                }
+                None => return None,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<InodeId, Contents>> {
+        self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
