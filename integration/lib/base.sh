@@ -69,3 +69,21 @@ below() {
 
 # rss_kib PID: resident memory now, in KiB.
 rss_kib() { awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"; }
+
+# cpu_ticks PID: processor time used so far, in hundredths of a second.
+cpu_ticks() { sed 's/.*) //' "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
+
+# is_busy PID: whether it used the processor for most of a tenth of a second just now.
+is_busy() {
+	local before
+	before=$(cpu_ticks "$1")
+	sleep 0.1
+	(($(cpu_ticks "$1") - before >= 5))
+}
+
+is_idle() {
+	local before
+	before=$(cpu_ticks "$1")
+	sleep 0.5
+	(($(cpu_ticks "$1") - before <= 1))
+}

@@ -42,14 +42,15 @@ list_cases_here() {
 # run_case FILE SUITE "NAME [ARGUMENT]" BROKEN
 run_case() {
 	local label="$2/${3/ /:}" start end verdict=ok
+	local -a words=("${3%% *}")
+	[[ $3 != *' '* ]] || words+=("${3#* }")
 	[[ -z ${ONLY:-} || $label =~ $ONLY ]] || return 0
 	start=${EPOCHREALTIME/./}
 	if [[ -n $4 ]]; then
 		verdict=FAIL
 		say "its setup failed" >"$work/output"
 	else
-		# shellcheck disable=SC2086 # name and argument are two words
-		timeout --kill-after=10 "$CASE_SECONDS" bash "$integration/lib/case" "$1" case_$3 >"$work/output" 2>&1 || verdict=FAIL
+		run_in_shell "$1" "case_${words[0]}" "${words[@]:1}" >"$work/output" 2>&1 || verdict=FAIL
 	fi
 	end=${EPOCHREALTIME/./}
 	report "$verdict" "$label" $((end - start)) "$work/output"

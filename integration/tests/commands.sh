@@ -128,8 +128,8 @@ case_a_closed_pipe_is_no_panic() {
 	continuity build tree -o wide.pb
 	for command in 'ls wide.pb' 'dump wide.pb' 'build tree' 'verify tree bad.pb'; do
 		cp "$work/commands/tree.pb" bad.pb
-		# shellcheck disable=SC2086 # words
 		set +o pipefail
+		# shellcheck disable=SC2086 # words
 		continuity $command 2>error | head -c 10 >/dev/null
 		set -o pipefail
 		! grep -q panicked error || fail "$command: $(cat error)"
