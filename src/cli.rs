@@ -4,6 +4,7 @@
 //! Exit codes, for every command: 0 intact or done, 1 differences, 2 could not check. What was asked for goes to
 //! standard output; everything else, progress and the summary too, to standard error.
 
+mod apply;
 mod build;
 mod inspect;
 mod io;
@@ -70,6 +71,8 @@ enum Command {
     Build(build::BuildArgs),
     /// Hold a directory against a manifest
     Verify(verify::VerifyArgs),
+    /// Make a directory what a manifest says
+    Apply(apply::ApplyArgs),
     /// List what a manifest records
     Ls(inspect::LsArgs),
     /// Count what a manifest records
@@ -87,6 +90,7 @@ pub fn main() -> ExitCode {
     let ran = match cli.command {
         Command::Build(args) => build::run(global, &args),
         Command::Verify(args) => verify::run(global, &args),
+        Command::Apply(args) => apply::run(global, &args),
         Command::Ls(args) => inspect::ls(&args),
         Command::Stats(args) => inspect::stats(&args),
         Command::Dump(args) => inspect::dump(&args),

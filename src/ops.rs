@@ -4,6 +4,7 @@
 //! Everything is a stream in path order: [`build`] writes one, [`verify`] and [`diff`] join two, [`apply`] makes a
 //! plan of a join and performs it. A difference is a [`Finding`]; an error means that the work could not be done.
 
+mod apply;
 mod assemble;
 mod build;
 mod compare;
@@ -13,6 +14,7 @@ mod inspect;
 mod resource;
 mod verify;
 
+pub use apply::{Action, ApplyOptions, ApplyPlan, ApplyReport, Contents, plan};
 pub use build::{BuildOptions, BuildReport, build};
 pub use diff::diff;
 pub use finding::{Finding, FindingKind};

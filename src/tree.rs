@@ -15,6 +15,7 @@
 //! Memory is bounded by the depth of the tree, the largest directory, the window (named constants in
 //! `walk`), and the table of files with more than one link.
 
+mod edit;
 mod inode;
 mod links;
 mod listing;
@@ -23,6 +24,7 @@ mod root;
 mod walk;
 mod walker;
 
+pub use edit::{Attributes, Special, TEMPORARY_PREFIX};
 pub use inode::{FileType, Metadata, Node, Xattr};
 pub use links::InodeId;
 pub use progress::Progress;

@@ -33,7 +33,7 @@ pub struct BuildArgs {
     /// Directory to record
     #[arg(required_unless_present = "mounts")]
     root: Option<PathBuf>,
-    /// File to write; "-" or nothing for standard output
+    /// File to write; "-" or nothing for standard output. It is left out of the manifest
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Hashing threads; 0 for the cores, at most four

@@ -22,7 +22,7 @@ pub struct BuildOptions {
     pub include_root: bool,
     /// Refuses what the manifest can't record or other readers would refuse.
     pub strict: bool,
-    /// Files left out, with a warning: the one that the manifest is written to.
+    /// Files left out: the one that the manifest is written to.
     pub skip: Vec<InodeId>,
 }
 
@@ -62,7 +62,6 @@ pub fn build(
                 Step::Unlisted { error, .. } => return Err(error),
             };
             if options.skip.contains(&node.metadata.id) {
-                warn(format!("{}: is the manifest itself and is left out", Escaped(&path)));
                 continue;
             }
             if let Some(flaw) = flaw(&path, node.metadata.file_type, &node.target) {

@@ -142,7 +142,12 @@ pub(super) struct Scratch {
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { data: vec![0; READ_BUFFER], names: vec![0; 1024], value: vec![0; 1024], hasher: Hasher::default() }
+        Self { data: vec![0; READ_BUFFER], ..Self::small() }
+    }
+
+    /// For extended attributes only.
+    pub(super) fn small() -> Self {
+        Self { data: Vec::new(), names: vec![0; 1024], value: vec![0; 1024], hasher: Hasher::default() }
     }
 }
 
@@ -220,7 +225,11 @@ fn metadata_of(stat: &Stat, expected: FileType) -> Result<Metadata> {
 }
 
 /// Opens without following, blocking, or touching the access time.
-pub(super) fn open_unread(dir: BorrowedFd<'_>, name: &CStr, expected: FileType) -> Result<OwnedFd> {
+pub(super) fn open_unread(
+    dir: BorrowedFd<'_>,
+    name: impl rustix::path::Arg + Copy,
+    expected: FileType,
+) -> Result<OwnedFd> {
     let mut flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     if expected == FileType::Directory {
         flags |= OFlags::DIRECTORY;
@@ -275,8 +284,29 @@ fn hash(fd: BorrowedFd<'_>, before: &Stat, scratch: &mut Scratch, progress: &Pro
     Ok(hasher.finish())
 }
 
+/// Copies to the end and gives the digest of what was copied.
+pub(super) fn copy_and_hash(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Digest, Errno> {
+    let mut buffer = vec![0; READ_BUFFER];
+    let mut hasher = Hasher::default();
+    loop {
+        let n = match rustix::io::read(from, buffer.as_mut_slice()) {
+            Err(Errno::INTR) => continue,
+            Ok(0) => return Ok(hasher.finish()),
+            n => n?,
+        };
+        hasher.update(&buffer[..n]);
+        let mut rest = &buffer[..n];
+        while !rest.is_empty() {
+            match rustix::io::write(to, rest) {
+                Err(Errno::INTR) => {}
+                written => rest = &rest[written?..],
+            }
+        }
+    }
+}
+
 /// Extended attributes of an open inode, sorted by name.
-fn xattrs(fd: BorrowedFd<'_>, scratch: &mut Scratch) -> Result<Vec<Xattr>> {
+pub(super) fn xattrs(fd: BorrowedFd<'_>, scratch: &mut Scratch) -> Result<Vec<Xattr>> {
     let n = match grown(&mut scratch.names, |buffer| rfs::flistxattr(fd, buffer)) {
         Ok(n) => n,
         Err(Errno::NOTSUP | Errno::NOSYS) => 0,

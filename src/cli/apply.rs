@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `continuity apply`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::io::open;
+use super::verify::{Format, print};
+use super::{Global, Outcome, progress};
+use crate::ops::{self, ApplyOptions};
+use crate::tree::Root;
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Directory to change
+    root: PathBuf,
+    /// Manifest that says what it is to be; "-" for standard input
+    manifest: PathBuf,
+    /// Directory that holds the files' contents, under the same paths
+    #[arg(long, value_name = "DIR")]
+    source: Option<PathBuf>,
+    /// Print what would be done and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Remove paths and xattrs that the manifest lacks
+    #[arg(long)]
+    prune: bool,
+}
+
+/// Runs `apply`.
+pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
+    let began = Instant::now();
+    let root = Root::open(&args.root)?;
+    let source = args.source.as_deref().map(Root::open).transpose()?;
+    let (manifest, _) = open(&args.manifest)?;
+    let options = ApplyOptions { source: source.is_some(), prune: args.prune, threads: 0 };
+    let plan = progress::shown(global, |progress| ops::plan(&root, manifest, &options, progress))?;
+    if args.dry_run {
+        let mut out = io::stdout().lock();
+        for action in &plan.actions {
+            writeln!(out, "{action}").context("write to standard output")?;
+        }
+    }
+    let mut unresolved = plan.unresolved.len() as u64;
+    for finding in &plan.unresolved {
+        print(finding, Format::Text)?;
+    }
+    if args.dry_run {
+        return Ok(Outcome::of_findings(plan.actions.len() as u64 + unresolved));
+    }
+    let report = progress::shown(global, |progress| {
+        plan.perform(&root, source.as_ref(), progress, &mut |finding| print(&finding, Format::Text))
+    })?;
+    unresolved += report.unresolved;
+    progress::summary(global, plan.entries, plan.bytes, began, Some(unresolved));
+    if !global.quiet {
+        eprintln!("{} changes made, {unresolved} differences left", report.done);
+    }
+    Ok(Outcome::of_findings(unresolved))
+}

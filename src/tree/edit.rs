@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Changes to a tree, each beneath a [`Root`] and each made beside its place first: whoever looks meanwhile sees
+//! the old inode or the new one, whole.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::inode::{FileType, Metadata, Scratch, Xattr, copy_and_hash, open_unread, xattrs};
+use super::root::Root;
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Escaped, Result};
+
+/// Prefix of what lies beside its place: a run that was killed may leave one behind.
+pub const TEMPORARY_PREFIX: &str = ".continuity-";
+
+/// Owner, permissions and extended attributes to give.
+#[derive(Debug, Clone, Copy)]
+pub struct Attributes<'a> {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// `st_mode & 0o7777`.
+    pub permissions: u32,
+    /// To be set.
+    pub xattrs: &'a [Xattr],
+    /// Whether every other extended attribute goes.
+    pub remove_others: bool,
+}
+
+/// An inode without contents.
+#[derive(Debug, Clone, Copy)]
+pub enum Special<'a> {
+    /// A symlink and its target.
+    Symlink(&'a [u8]),
+    /// A fifo, or a device with its numbers.
+    Node(FileType, (u64, u64)),
+}
+
+impl Root {
+    /// Creates a directory, open to its owner only, until [`set_attributes`](Self::set_attributes).
+    ///
+    /// # Errors
+    /// `AlreadyExists`; as [`Root::parent`].
+    pub fn make_directory(&self, path: &[u8]) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        rfs::mkdirat(&parent, name, Mode::RWXU).map_err(|e| failed("mkdirat", path, e))
+    }
+
+    /// Removes a file of any type, or an empty directory.
+    ///
+    /// # Errors
+    /// As [`Root::parent`]; `Io` if a directory is not empty.
+    pub fn remove(&self, path: &[u8], directory: bool) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+        rfs::unlinkat(&parent, name, flags).map_err(|e| failed("unlinkat", path, e))
+    }
+
+    /// Puts a regular file in place of whatever is at `path`, except a directory: copies `source`, checks the digest
+    /// of what was copied, gives it its attributes, renames.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the source has other contents: nothing was changed then.
+    pub fn put_file(&self, path: &[u8], source: OwnedFd, digest: Digest, attributes: Attributes<'_>) -> Result<()> {
+        self.beside(path, |parent, temporary| {
+            let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let file = rfs::openat(parent, temporary, flags, Mode::RUSR | Mode::WUSR)
+                .map_err(|e| failed("openat", path, e))?;
+            let copied = copy_and_hash(source.as_fd(), file.as_fd()).map_err(|e| failed("copy to", path, e))?;
+            if copied != digest {
+                let message = format!("{}: the source holds {copied}, not {digest}", Escaped(path));
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+            set_attributes(&file, path, Attributes { remove_others: true, ..attributes })
+        })
+    }
+
+    /// Puts a symlink, fifo or device in place of whatever is at `path`, except a directory.
+    ///
+    /// # Errors
+    /// As [`Root::parent`].
+    pub fn put_special(&self, path: &[u8], special: Special<'_>, attributes: Attributes<'_>) -> Result<()> {
+        self.beside(path, |parent, temporary| {
+            match special {
+                Special::Symlink(target) => rfs::symlinkat(target, parent, temporary),
+                Special::Node(file_type, (major, minor)) => {
+                    let device = match (u32::try_from(major), u32::try_from(minor)) {
+                        (Ok(major), Ok(minor)) => rfs::makedev(major, minor),
+                        _ => return Err(failed("mknodat", path, Errno::OVERFLOW)),
+                    };
+                    rfs::mknodat(parent, temporary, raw_type(file_type), Mode::RUSR | Mode::WUSR, device)
+                }
+            }
+            .map_err(|e| failed("create", path, e))?;
+            own(parent, temporary, attributes).map_err(|e| failed("fchownat", path, e))?;
+            if matches!(special, Special::Node(..)) {
+                // The temporary name is ours alone and no symlink.
+                let mode = Mode::from_raw_mode(attributes.permissions);
+                rfs::chmodat(parent, temporary, mode, AtFlags::empty()).map_err(|e| failed("fchmodat", path, e))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Makes `path` a hard link to `to`, in place of whatever is there, except a directory.
+    ///
+    /// # Errors
+    /// As [`Root::parent`], for either path.
+    pub fn put_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
+        let (to_parent, to_name) = self.parent(to)?;
+        self.beside(path, |parent, temporary| {
+            rfs::linkat(&to_parent, to_name, parent, temporary, AtFlags::empty()).map_err(|e| failed("linkat", path, e))
+        })
+    }
+
+    /// Changes owner, permissions and extended attributes of a file or directory where it is.
+    ///
+    /// # Errors
+    /// As [`Root::parent`]; `Changed` if its type changed meanwhile.
+    pub fn set_attributes(&self, path: &[u8], file_type: FileType, attributes: Attributes<'_>) -> Result<()> {
+        let fd = match path {
+            b"/" => self.reopen()?,
+            _ => self.open_inode(path, file_type)?,
+        };
+        set_attributes(&fd, path, attributes)
+    }
+
+    /// Changes the owner of a symlink.
+    ///
+    /// # Errors
+    /// As [`Root::parent`].
+    pub fn set_owner(&self, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        own(&parent, name, attributes).map_err(|e| failed("fchownat", path, e))
+    }
+
+    /// Opens a regular file or a directory for reading.
+    ///
+    /// # Errors
+    /// As [`Root::parent`]; `Changed` if it is of another type.
+    pub fn open_inode(&self, path: &[u8], file_type: FileType) -> Result<OwnedFd> {
+        let (parent, name) = self.parent(path)?;
+        let fd = open_unread(parent.as_fd(), name, file_type).map_err(|e| e.context(Escaped(path)))?;
+        let stat = rfs::fstat(&fd).map_err(|e| failed("fstat", path, e))?;
+        match Metadata::from_stat(&stat) {
+            Some(metadata) if metadata.file_type == file_type => Ok(fd),
+            _ => Err(Error::new(ErrorKind::Changed, format!("{}: its type changed", Escaped(path)))),
+        }
+    }
+
+    /// Writes everything that was changed to the disk.
+    ///
+    /// # Errors
+    /// Of kind `Io`.
+    pub fn sync(&self) -> Result<()> {
+        let fd = self.reopen()?;
+        rfs::syncfs(&fd).map_err(|e| failed("syncfs", b"/", e))
+    }
+
+    /// Lets `make` create something under a temporary name beside `path`, then renames it; removes it on failure.
+    fn beside(&self, path: &[u8], make: impl FnOnce(&OwnedFd, &str) -> Result<()>) -> Result<()> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let (parent, name) = self.parent(path)?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let temporary = format!("{TEMPORARY_PREFIX}{}-{count}", std::process::id());
+        let made = make(&parent, &temporary).and_then(|()| {
+            rfs::renameat(&parent, temporary.as_str(), &parent, name).map_err(|e| failed("renameat", path, e))
+        });
+        // Also after a rename that did nothing, because both names were the same inode.
+        match rfs::unlinkat(&parent, temporary.as_str(), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => made,
+            Err(e) => made.and(Err(failed("unlinkat", path, e))),
+        }
+    }
+}
+
+fn own(parent: &OwnedFd, name: impl rustix::path::Arg, attributes: Attributes<'_>) -> Result<(), Errno> {
+    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+    rfs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+}
+
+/// Owner first: a change of owner clears setuid bits and capabilities.
+fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
+    let stat = rfs::fstat(fd).map_err(|e| failed("fstat", path, e))?;
+    if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
+        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
+        rfs::fchown(fd, Some(uid), Some(gid)).map_err(|e| failed("fchown", path, e))?;
+    }
+    let mode = Mode::from_raw_mode(attributes.permissions);
+    rfs::fchmod(fd, mode).map_err(|e| failed("fchmod", path, e))?;
+    let present = xattrs(fd.as_fd(), &mut Scratch::small()).map_err(|e| e.context(Escaped(path)))?;
+    if attributes.remove_others {
+        for xattr in present.iter().filter(|x| !attributes.xattrs.iter().any(|wanted| wanted.name == x.name)) {
+            rfs::fremovexattr(fd, xattr.name.as_slice()).map_err(|e| failed("fremovexattr", path, e))?;
+        }
+    }
+    for xattr in attributes.xattrs.iter().filter(|wanted| !present.contains(wanted)) {
+        rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
+            .map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?;
+    }
+    Ok(())
+}
+
+fn raw_type(file_type: FileType) -> rfs::FileType {
+    match file_type {
+        FileType::CharDevice => rfs::FileType::CharacterDevice,
+        FileType::BlockDevice => rfs::FileType::BlockDevice,
+        _ => rfs::FileType::Fifo,
+    }
+}
+
+fn failed(call: &str, path: &[u8], errno: Errno) -> Error {
+    use std::os::unix::ffi::OsStrExt;
+    Error::io(call, OsStr::from_bytes(path), io::Error::from(errno))
+}
