@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command bad-manifests writes, into a directory, manifests that every reader must refuse: one file each, named
-// after what is wrong with it. All but the ones about the encoding itself are well-formed protobuf.
+// Command bad-manifests writes manifests that no build makes, one file each, named after what is odd about it:
+//
+//	bad/         every reader must refuse them
+//	impossible/  well-formed, but no tree can be like that
+//	unusual/     legal, and true of a directory that holds one empty file "f", mode 0644, of root
 package main
 
 import (
@@ -27,7 +30,10 @@ const (
 // Numbers of the fields of a Resource.
 const (
 	fieldPath   = 1
+	fieldUser   = 4
+	fieldGroup  = 5
 	fieldMode   = 6
+	fieldSize   = 7
 	fieldDigest = 8
 	fieldTarget = 9
 	fieldXattr  = 12
@@ -42,15 +48,49 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: bad-manifests DIRECTORY")
 		os.Exit(2)
 	}
-	for name, data := range manifests() {
-		if err := os.WriteFile(filepath.Join(os.Args[1], name+".pb"), data, 0o644); err != nil {
+	for class, manifests := range map[string]map[string][]byte{"bad": bad(), "impossible": impossible(), "unusual": unusual()} {
+		if err := write(filepath.Join(os.Args[1], class), manifests); err != nil {
 			fmt.Fprintln(os.Stderr, "bad-manifests:", err)
 			os.Exit(1)
 		}
 	}
 }
 
-func manifests() map[string][]byte {
+func write(dir string, manifests map[string][]byte) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for name, data := range manifests {
+		if err := os.WriteFile(filepath.Join(dir, name+".pb"), data, 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func impossible() map[string][]byte {
+	return map[string][]byte{
+		"beneath-a-file":         join(file("/a"), file("/a/b")),
+		"beneath-a-symlink":      join(link("/a", "../outside"), file("/a/b")),
+		"beneath-nothing":        file("/a/b"),
+		"directory-in-a-symlink": join(link("/a", "../outside"), folder("/a/b"), file("/a/b/c")),
+	}
+}
+
+func unusual() map[string][]byte {
+	fields := [][]byte{text(fieldPath, "/f"), number(fieldMode, 0o644), text(fieldDigest, empty)}
+	with := func(extra ...[]byte) []byte { return resource(append(append([][]byte{}, fields...), extra...)...) }
+	return map[string][]byte{
+		"unknown-field":   with(text(99, "from the future"), number(98, 1)),
+		"user-and-group":  with(text(fieldUser, "root"), text(fieldGroup, "root")),
+		"fields-reversed": resource(text(fieldDigest, empty), number(fieldMode, 0o644), text(fieldPath, "/f")),
+		"zeros-written":   with(number(fieldSize, 0), text(fieldTarget, "")),
+		"last-value-wins": with(number(fieldMode, 0o600), number(fieldMode, 0o644)),
+		"varint-too-wide": resource(text(fieldPath, "/f"), []byte{fieldMode << 3, 0xa4, 0x83, 0x80, 0x00}, text(fieldDigest, empty)),
+	}
+}
+
+func bad() map[string][]byte {
 	good := file("/good")
 	all := map[string][]byte{
 		"path-dot-dot":            file("/a/../../etc/passwd"),
@@ -70,8 +110,6 @@ func manifests() map[string][]byte {
 		"unsorted":                join(file("/b"), file("/a")),
 		"unsorted-by-bytes":       join(folder("/a"), file("/a/b"), file("/a-b")),
 		"unsorted-in-resource":    resource(text(fieldPath, "/b"), text(fieldPath, "/a"), number(fieldMode, 0o644), text(fieldDigest, empty)),
-		"beneath-a-file":          join(file("/a"), file("/a/b")),
-		"beneath-a-symlink":       join(link("/a", "/etc"), file("/a/passwd")),
 		"digest-unknown":          resource(text(fieldPath, "/a"), number(fieldMode, 0o644), text(fieldDigest, "md5:d41d8cd98f00b204e9800998ecf8427e")),
 		"digest-short":            resource(text(fieldPath, "/a"), number(fieldMode, 0o644), text(fieldDigest, empty[:40])),
 		"digest-not-hex":          resource(text(fieldPath, "/a"), number(fieldMode, 0o644), text(fieldDigest, "sha256:"+strings.Repeat("z", 64))),
