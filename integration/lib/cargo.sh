@@ -29,10 +29,12 @@ find_cargo() {
 # run_cargo ARGUMENTS...: in the repository.
 run_cargo() { (cd "$repository" && "${cargo[@]}" "$@"); }
 
-# Builds the release binary, once, and puts it where every user may run it: $continuity.
+# Builds the release binary, once, and puts it where every user may run it, first in PATH.
+# CONTINUITY_BINARY names one that is built already.
 build_continuity() {
 	local built=${CONTINUITY_BINARY:-}
 	if [[ -z $built ]]; then
+		find_cargo
 		run_cargo build --release --locked --quiet
 		built=$(run_cargo metadata --format-version 1 --no-deps --locked | jq -r .target_directory)/release/continuity
 	fi
