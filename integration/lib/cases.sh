@@ -56,7 +56,7 @@ run_case() {
 	report "$verdict" "$label" $((end - start)) "$work/output"
 }
 
-run_in_shell() { timeout --kill-after=10 "$CASE_SECONDS" bash "$integration/lib/case" "$@"; }
+run_in_shell() { timeout --kill-after=10 "$CASE_SECONDS" bash "$integration/lib/case" "$@" </dev/null; }
 
 # report VERDICT LABEL MICROSECONDS OUTPUT
 report() {

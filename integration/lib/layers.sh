@@ -14,7 +14,7 @@ top_layer() {
 }
 
 # seal_state KEY: pending, sealed, verified or damaged, as ctr shows it.
-seal_state() { ctr snapshots --snapshotter continuity info "$1" | jq -r --arg label "$LABEL_STATE" '.Labels[$label] // "none"'; }
+seal_state() { ctr snapshots --snapshotter continuity info "$1" | jq -r --arg name "$LABEL_STATE" '.Labels[$name] // "none"'; }
 
 is_sealed() { case $(seal_state "$1") in sealed | verified) ;; *) return 1 ;; esac; }
 
