@@ -151,10 +151,17 @@ case_one_flipped_byte_is_refused() {
 	file=$(layer_file "$STORY_FILE")
 	before=$(stat -c '%s %Y %a' "$file")
 	flip_byte "$file" 5
+	on_leave='flip_byte "$file" 5'
 	same "$(stat -c '%s %Y %a' "$file")" "$before"
 	damaged digest
-	flip_byte "$file" 5
+	mend
 	intact
+}
+
+# mend: undoes the damage now, not at the end of the case.
+mend() {
+	eval "$on_leave"
+	on_leave=''
 }
 
 # Each: "finding | change | its undoing", to the file F.
@@ -173,8 +180,9 @@ case_damage() {
 	file=$(layer_file "$STORY_FILE")
 	cp -p "$file" saved
 	eval "${change//F/\"\$file\"}"
+	on_leave=${undo//F/\"\$file\"}
 	damaged "${finding// /}"
-	eval "${undo//F/\"\$file\"}"
+	mend
 	intact
 }
 
@@ -182,11 +190,12 @@ case_an_extra_file_in_a_lower_layer_is_refused() {
 	local directory code=0
 	directory=$(dirname "$(layer_file etc/passwd)")
 	touch "$directory/shadow"
+	on_leave='rm "$directory/shadow"'
 	ctr snapshots --snapshotter continuity view refused "$(top_layer)" >refusal 2>&1 || code=$?
 	((code != 0)) || fail "not refused"
 	holds refusal '/etc/shadow'
 	holds refusal extra
-	rm "$directory/shadow"
+	mend
 	intact
 }
 
@@ -197,12 +206,11 @@ case_warn_lets_it_run_and_says_so() {
 	stop_daemon
 	start_daemon --config "$PWD/config.toml"
 	flip_byte "$file" 5
+	on_leave='flip_byte "$file" 5; stop_daemon; start_daemon'
 	: >"$daemon_home/log"
 	run_container warned "$IMAGE" /bin/true
 	holds "$daemon_home/log" "/$STORY_FILE"
-	flip_byte "$file" 5
-	stop_daemon
-	start_daemon
+	mend
 	intact
 }
 
@@ -213,10 +221,9 @@ case_off_does_not_look() {
 	stop_daemon
 	start_daemon --config "$PWD/config.toml"
 	flip_byte "$file" 5
+	on_leave='flip_byte "$file" 5; stop_daemon; start_daemon'
 	run_container unseen "$IMAGE" /bin/true
-	flip_byte "$file" 5
-	stop_daemon
-	start_daemon
+	mend
 	intact
 }
 
@@ -260,19 +267,19 @@ case_restart_keeps_everything() {
 }
 
 case_a_daemon_that_is_down_is_unavailable_and_comes_back() {
-	local code=0
+	local code=0 top
+	top=$(top_layer)
 	stop_daemon
-	timeout 20 ctr snapshots --snapshotter continuity view refused "$(top_key_without_daemon)" >refusal 2>&1 || code=$?
+	on_leave=start_daemon
+	timeout 20 ctr snapshots --snapshotter continuity view refused "$top" >refusal 2>&1 || code=$?
 	((code != 0 && code != 124)) || fail "exit code $code"
 	grep -qi unavailable refusal || fail "another error: $(cat refusal)"
 	code=0
 	run_container refused "$IMAGE" /bin/true >refusal 2>&1 || code=$?
 	((code != 0 && code != 124)) || fail "exit code $code"
-	start_daemon
+	mend
 	wait_until "$SERVICE_SECONDS" intact_quietly || fail "containerd did not find the daemon again"
 }
-
-top_key_without_daemon() { say sha256:0000000000000000000000000000000000000000000000000000000000000000; }
 
 intact_quietly() { (intact); }
 
