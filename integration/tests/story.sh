@@ -11,6 +11,13 @@ suite_setup() {
 	import_image "$work/image.tar"
 }
 
+# restart_daemon [ARGUMENTS...]: containerd dials again after a moment that grows with its failures.
+restart_daemon() {
+	stop_daemon
+	start_daemon "$@"
+	wait_until "$SERVICE_SECONDS" ctr snapshots --snapshotter continuity ls || fail "containerd did not find the daemon again"
+}
+
 suite_teardown() {
 	stop_containerd
 	stop_daemon
@@ -147,7 +154,7 @@ intact() {
 }
 
 case_one_flipped_byte_is_refused() {
-	local file before
+	local before
 	file=$(layer_file "$STORY_FILE")
 	before=$(stat -c '%s %Y %a' "$file")
 	flip_byte "$file" 5
@@ -175,7 +182,7 @@ each_damage=(
 	'type | mv F elsewhere && mkdir F | rmdir F && mv elsewhere F'
 )
 case_damage() {
-	local file finding change undo
+	local finding change undo
 	IFS='|' read -r finding change undo <<<"$1"
 	file=$(layer_file "$STORY_FILE")
 	cp -p "$file" saved
@@ -187,7 +194,7 @@ case_damage() {
 }
 
 case_an_extra_file_in_a_lower_layer_is_refused() {
-	local directory code=0
+	local code=0
 	directory=$(dirname "$(layer_file etc/passwd)")
 	touch "$directory/shadow"
 	on_leave='rm "$directory/shadow"'
@@ -200,13 +207,11 @@ case_an_extra_file_in_a_lower_layer_is_refused() {
 }
 
 case_warn_lets_it_run_and_says_so() {
-	local file
 	file=$(layer_file "$STORY_FILE")
 	printf '[verify]\naction = "warn"\n' >config.toml
-	stop_daemon
-	start_daemon --config "$PWD/config.toml"
+	restart_daemon --config "$PWD/config.toml"
 	flip_byte "$file" 5
-	on_leave='flip_byte "$file" 5; stop_daemon; start_daemon'
+	on_leave='flip_byte "$file" 5; restart_daemon'
 	: >"$daemon_home/log"
 	run_container warned "$IMAGE" /bin/true
 	holds "$daemon_home/log" "/$STORY_FILE"
@@ -215,13 +220,11 @@ case_warn_lets_it_run_and_says_so() {
 }
 
 case_off_does_not_look() {
-	local file
 	file=$(layer_file "$STORY_FILE")
 	printf '[verify]\non_prepare = "off"\non_view = "off"\n' >config.toml
-	stop_daemon
-	start_daemon --config "$PWD/config.toml"
+	restart_daemon --config "$PWD/config.toml"
 	flip_byte "$file" 5
-	on_leave='flip_byte "$file" 5; stop_daemon; start_daemon'
+	on_leave='flip_byte "$file" 5; restart_daemon'
 	run_container unseen "$IMAGE" /bin/true
 	mend
 	intact
@@ -246,7 +249,7 @@ case_a_container_outlives_a_restart_of_the_daemon() {
 	container=$!
 	wait_until "$SERVICE_SECONDS" task_runs lives
 	kill_daemon
-	start_daemon
+	restart_daemon
 	ctr tasks exec --exec-id x lives /bin/touch /tmp/go
 	wait "$container"
 	same "$(cat out)" "$STORY_TEXT"
@@ -259,8 +262,7 @@ task_runs() { ctr tasks ls | grep -q "^$1 .*RUNNING"; }
 case_restart_keeps_everything() {
 	ctr snapshots --snapshotter continuity ls | sort >before
 	ask snapshot ls | sort >ours
-	stop_daemon
-	start_daemon
+	restart_daemon
 	ctr snapshots --snapshotter continuity ls | sort | diff before -
 	diff <(awk '{ print $1 }' ours) <(ask snapshot ls | sort | awk '{ print $1 }')
 	intact
@@ -270,7 +272,7 @@ case_a_daemon_that_is_down_is_unavailable_and_comes_back() {
 	local code=0 top
 	top=$(top_layer)
 	stop_daemon
-	on_leave=start_daemon
+	on_leave=restart_daemon
 	timeout 20 ctr snapshots --snapshotter continuity view refused "$top" >refusal 2>&1 || code=$?
 	((code != 0 && code != 124)) || fail "exit code $code"
 	grep -qi unavailable refusal || fail "another error: $(cat refusal)"
@@ -278,10 +280,8 @@ case_a_daemon_that_is_down_is_unavailable_and_comes_back() {
 	run_container refused "$IMAGE" /bin/true >refusal 2>&1 || code=$?
 	((code != 0 && code != 124)) || fail "exit code $code"
 	mend
-	wait_until "$SERVICE_SECONDS" intact_quietly || fail "containerd did not find the daemon again"
+	intact
 }
-
-intact_quietly() { (intact); }
 
 case_containerd_restarts() {
 	stop_containerd
@@ -294,13 +294,14 @@ case_containerd_starts_first() {
 	stop_containerd
 	stop_daemon
 	start_containerd
-	start_daemon
-	wait_until "$SERVICE_SECONDS" intact_quietly || fail "containerd did not find the daemon"
+	restart_daemon
+	intact
 }
 
 case_a_hundred_snapshots_are_listed_and_filtered() {
 	local top number
 	top=$(top_layer)
+	on_leave=remove_the_hundred
 	for ((number = 0; number < 100; number++)); do
 		ctr snapshots --snapshotter continuity prepare "key $number" "$top" >/dev/null
 	done
@@ -317,9 +318,14 @@ case_a_hundred_snapshots_are_listed_and_filtered() {
 	same "$(filtered 'labels."containerd.io/snapshot/color"==red' | cut -f1)" 'key 7'
 	same "$(filtered 'name==nobody' | wc -l)" 0
 	same "$(snapshot_directories | wc -l)" $((100 + IMAGE_LAYERS))
-	for ((number = 0; number < 100; number++)); do ctr snapshots --snapshotter continuity rm "key $number"; done
+	mend
 	collect_garbage
 	wait_until "$SERVICE_SECONDS" only_layers_are_left || fail "left: $(snapshot_directories)"
+}
+
+remove_the_hundred() {
+	local number
+	for ((number = 0; number < 100; number++)); do ctr snapshots --snapshotter continuity rm "key $number"; done
 }
 
 # Through containerd, as its clients do; ours sees the keys with their namespace.
