@@ -90,11 +90,9 @@ case_flags_over_config_over_defaults() {
 	holds status "$PWD/from-config"
 }
 
-each_bad_config=('rot = "/x"' 'root = 5' '[verify]
-action = "maybe"' '[verify]
-deadline = "soon"' 'not toml')
+each_bad_config=('rot = "/x"' 'root = 5' '[verify]\naction = "maybe"' '[verify]\ndeadline = "soon"' 'not toml')
 case_bad_config() {
-	say "$1" >config.toml
+	printf '%b\n' "$1" >config.toml
 	exits 2 timeout 20 continuity daemon --config config.toml --root "$PWD/root" --address "$PWD/a" --snapshots-address "$PWD/s" 2>error
 	holds error config.toml
 	[[ ! -e root ]] || fail "something was made"
