@@ -22,6 +22,13 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait: a disk that was full should not need a restart of the daemon.
 const RETRY_LAST: Duration = Duration::from_secs(300);
 
+/// How long no commit must come before sealing begins: while an image is unpacked, its layers should not be read
+/// by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed.
+const QUIET_LAST: Duration = Duration::from_secs(30);
+
 /// What the worker is told from outside.
 #[derive(Default)]
 pub struct Bell {
@@ -71,8 +78,14 @@ impl Bell {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Returns when the bell rings, or at `until`.
-    fn wait(&self, until: Option<Instant>) {
+    /// After a ring: returns once the bell was quiet for [`QUIET`], at the latest after [`QUIET_LAST`].
+    fn settle(&self) {
+        let last = Instant::now() + QUIET_LAST;
+        while !self.stopping() && Instant::now() < last && self.wait(Some(Instant::now() + QUIET)) {}
+    }
+
+    /// Returns when the bell rings, or at `until`; tells whether it rang.
+    fn wait(&self, until: Option<Instant>) -> bool {
         let mut rung = lock(&self.rung);
         while !*rung {
             let Some(left) = until.map(|at| at.saturating_duration_since(Instant::now())) else {
@@ -84,7 +97,7 @@ impl Bell {
             }
             rung = self.changed.wait_timeout(rung, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
         }
-        *rung = false;
+        std::mem::take(&mut *rung)
     }
 }
 
@@ -99,7 +112,9 @@ pub fn run(inner: &Inner) {
     let mut retries = HashMap::new();
     while !inner.bell.stopping() {
         let next = seal_pending(inner, &mut retries);
-        inner.bell.wait(next);
+        if inner.bell.wait(next) {
+            inner.bell.settle();
+        }
     }
 }
 

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What the demo and the tests share. Everything that runs, runs beneath one temporary directory, in mount and
+# process namespaces of its own: when the last line is done, or the first one dies, the kernel takes the
+# processes and the mounts, and what is left is a directory to remove.
+#
+# lib/base.sh      words, waiting, the names of things
+# lib/private.sh   the namespaces
+# lib/packages.sh  what must be installed
+# lib/cargo.sh     the Rust toolchain, also under sudo
+# lib/go.sh        the small Go programs, built on the distribution's packages
+# lib/services.sh  containerd and our daemon
+# lib/image.sh     an image of several layers
+# lib/layers.sh    snapshots seen from outside: keys, labels, directories
+# lib/cases.sh     named cases, counted
+integration=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+repository=$(dirname "$integration")
+export integration repository
+
+for part in base private packages cargo go services image layers cases; do
+	# shellcheck source=/dev/null
+	source "$integration/lib/$part.sh"
+done
+unset part

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# kill -9 at any moment: what was acknowledged is there, what was not is wholly gone, and seals are finished by
+# the next daemon.
+
+# Restarts of one daemon's state, each killed at another moment.
+readonly CRASHES=20
+
+# A name of a layer in a file of names, one a line.
+listed_all() {
+	local name
+	while read -r name; do
+		grep -qxF "$name" "$2" || fail "acknowledged and lost: $name"
+	done <"$1"
+}
+
+# As many directories as snapshots, and the same ones: every listed snapshot has its directory.
+disk_agrees() {
+	snapclient -address "$snapshots_socket" list >listed
+	same "$(snapshot_directories | wc -l)" "$(wc -l <listed)"
+}
+
+# Nothing that was never asked for, and nothing half-made: of the unacknowledged, at most one per worker and crash.
+nothing_extra() {
+	local extra
+	extra=$(cut -f1 listed | grep -v '^extract-' | grep -vxF -f acknowledged || true)
+	! grep -q "^[^r]" <<<"$extra" || fail "nobody made: $extra"
+	(($(grep -c . <<<"$extra") <= CRASHES * 4)) || fail "too many: $extra"
+}
+
+all_sealed() { ! snapclient -address "$snapshots_socket" list 'kind==committed' | cut -f4 | grep -vqE '^(sealed|verified)$'; }
+
+# The seal of every committed snapshot is what the reference says of its directory, and no other file is stored.
+seals_are_true() {
+	local name
+	cut -f1,2 listed | awk -F'\t' '$2 == "committed" { print $1 }' >names
+	while read -r name; do ask snapshot manifest "$name" | sha256sum | cut -d' ' -f1; done <names | sort -u >ours
+	find "$continuity_root/manifests/sha256" -type f -printf '%f\n' | sort >stored
+	diff ours stored
+	while read -r name; do exits 0 ask --quiet snapshot verify "$name" >/dev/null 2>&1; done < <(shuf -n 25 names)
+}
+
+case_in_the_middle_of_commits() {
+	local round
+	use_daemon_home "$PWD/daemon"
+	: >acknowledged
+	for ((round = 0; round < CRASHES; round++)); do
+		start_daemon
+		snapclient -address "$snapshots_socket" -files 3 churn "round-$round" 4000 >>acknowledged 2>/dev/null &
+		sleep "0.$((RANDOM % 40 + 10))"
+		kill_daemon
+		wait || true
+	done
+	start_daemon
+	say "$(wc -l <acknowledged) layers were acknowledged"
+	(($(wc -l <acknowledged) > CRASHES)) || fail "too few commits to be a test"
+	snapclient -address "$snapshots_socket" list >listed
+	cut -f1 listed >names
+	listed_all acknowledged names
+	nothing_extra
+	disk_agrees
+	wait_until 120 all_sealed || fail "not sealed: $(snapclient -address "$snapshots_socket" list | grep -v sealed | head)"
+	snapclient -address "$snapshots_socket" list >listed
+	seals_are_true
+	stop_daemon
+}
+
+# Layers that take a while to seal: big ones, in chains, the daemon killed while it seals.
+case_in_the_middle_of_seals() {
+	local round
+	use_daemon_home "$PWD/daemon"
+	: >acknowledged
+	for ((round = 0; round < 8; round++)); do
+		start_daemon
+		snapclient -address "$snapshots_socket" -chain -files 40 -size 4000000 churn "round-$round" 8 >>acknowledged
+		sleep "0.$((RANDOM % 90 + 10))"
+		kill_daemon
+	done
+	start_daemon
+	snapclient -address "$snapshots_socket" list >listed
+	cut -f1 listed >names
+	listed_all acknowledged names
+	same "$(wc -l <acknowledged)" "$(wc -l <listed)"
+	wait_until 180 all_sealed || fail "not sealed: $(snapclient -address "$snapshots_socket" list | grep -v sealed | head)"
+	snapclient -address "$snapshots_socket" list >listed
+	seals_are_true
+	disk_agrees
+	stop_daemon
+}
+
+# The files go after the record does: a crash between leaves a directory that the next start takes.
+case_in_the_middle_of_removals() {
+	local round name
+	use_daemon_home "$PWD/daemon"
+	for ((round = 0; round < 6; round++)); do
+		start_daemon
+		snapclient -address "$snapshots_socket" -files 300 churn "round-$round" 40 >made
+		(while read -r name; do snapclient -address "$snapshots_socket" remove "$name" 2>/dev/null && say "$name" >>removed; done <made || true) &
+		sleep "0.$((RANDOM % 30 + 10))"
+		kill_daemon
+		wait || true
+	done
+	start_daemon
+	disk_agrees
+	[[ -s removed ]] || fail "nothing was removed: no test"
+	while read -r name; do ! cut -f1 listed | grep -qxF "$name" || fail "removed and back: $name"; done <removed
+	stop_daemon
+}
+
+# What lies in the root and belongs to nobody is taken away; what belongs to a snapshot stays.
+case_orphaned_directories_are_removed() {
+	use_daemon_home "$PWD/daemon"
+	start_daemon
+	snapclient -address "$snapshots_socket" churn layer 8 >/dev/null
+	stop_daemon
+	mkdir -p "$continuity_root/snapshots/99999/fs/deep/er" "$continuity_root/snapshots/99999/work"
+	ln -s / "$continuity_root/snapshots/99999/fs/slash"
+	start_daemon
+	wait_until "$SERVICE_SECONDS" test ! -e "$continuity_root/snapshots/99999" || fail "still there"
+	disk_agrees
+	same "$(wc -l <listed)" 8
+	stop_daemon
+}
+
+# A seal that was lost from disk is no proof: said, not hidden.
+case_a_lost_or_damaged_manifest_is_no_proof() {
+	local manifest code=0
+	use_daemon_home "$PWD/daemon"
+	start_daemon
+	snapclient -address "$snapshots_socket" churn layer 4 >/dev/null
+	wait_until "$SERVICE_SECONDS" all_sealed
+	for manifest in "$continuity_root"/manifests/sha256/*; do flip_byte "$manifest" 10; done
+	ask snapshot verify layer-0-0 >out 2>&1 || code=$?
+	((code != 0)) || fail "a damaged manifest proved something"
+	code=0
+	snapclient -address "$snapshots_socket" view refused layer-0-0 >out 2>&1 || code=$?
+	((code != 0)) || fail "a damaged manifest proved something"
+	ask status >/dev/null
+	stop_daemon
+}
