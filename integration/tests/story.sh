@@ -68,6 +68,7 @@ case_every_layer_is_sealed() {
 
 # A seal is the manifest of the layer's own directory: what the reference says of it, and the directory itself.
 case_a_seal_is_the_manifest_of_the_layer() {
+	wait_for_seals
 	local directory key found matched=0
 	for directory in "$continuity_root"/snapshots/*/fs; do
 		continuity build "$directory" | cmp - <(oracle build "$directory")

@@ -111,7 +111,7 @@ case_snapshots_are_listed_and_verified() {
 	use_daemon_home "$work/ttrpc"
 	wait_until "$SERVICE_SECONDS" layers_are_sealed
 	ask snapshot ls >listing
-	same "$(grep -c layer- listing)" 12
+	same "$(grep -c "^layer-" listing)" 12
 	holds listing writable
 	exits 0 ask snapshot verify layer-0-2
 	exits 2 ask snapshot verify no-such-snapshot 2>error
