@@ -33,7 +33,7 @@ use crate::ops::{Finding, VerifyReport};
 use crate::snapshotter::{Mount, SealState, Snapshot, Snapshotter};
 use crate::tree::{Progress, Root};
 use crate::verifier::check::Outcome;
-use crate::verifier::guard::{Flight, Flights};
+use crate::verifier::guard::{Flight, Flights, Ticket};
 
 /// Layers that are checked at the same time on behalf of Prepare and View. More would compete for one disk.
 pub const CHECKERS: usize = 2;
@@ -104,6 +104,7 @@ struct Inner {
     policy: Policy,
     bell: seal::Bell,
     flights: Flights,
+    recorded: check::Recorded,
     /// Read: a manifest is stored and not yet referred to. Write: what nobody refers to is removed.
     publishing: RwLock<()>,
 }
@@ -118,6 +119,7 @@ impl Verifier {
             policy,
             bell: seal::Bell::default(),
             flights: Flights::default(),
+            recorded: check::Recorded::default(),
             publishing: RwLock::new(()),
         });
         let mounting_place = root.join("mnt");
@@ -181,12 +183,12 @@ impl Verifier {
         let deadline = Instant::now() + policy.deadline;
         let layers = self.inner.snapshotter.chain(parent)?.into_iter().filter(is_sealed);
         // What is known of a layer is what this caller just read, not what the one read who began the check.
-        let flights: Vec<_> = layers.map(|layer| (was_damaged(&layer), self.inner.flights.join(layer))).collect();
+        let tickets: Vec<_> = layers.map(|layer| (was_damaged(&layer), self.inner.flights.join(layer))).collect();
         let mut late = 0;
-        for (was_damaged, flight) in &flights {
-            match flight.wait(deadline) {
-                Some(outcome) => self.judge(flight, &outcome)?,
-                None if *was_damaged => self.judge_late(flight)?,
+        for (was_damaged, ticket) in &tickets {
+            match self.wait(ticket, deadline) {
+                Some(outcome) => self.judge(&ticket.flight, &outcome)?,
+                None if *was_damaged => self.judge_late(&ticket.flight)?,
                 None => late += 1,
             }
         }
@@ -194,11 +196,24 @@ impl Verifier {
             log::warn!(
                 "snapshot {}: {late} of {} layers not verified within {:?}: used unverified, the check goes on",
                 Escaped(parent.as_bytes()),
-                flights.len(),
+                tickets.len(),
                 policy.deadline
             );
         }
         Ok(())
+    }
+
+    /// Waits for a check. Damage seen by one that began before the caller asked is looked at again: it may have
+    /// been repaired since.
+    fn wait(&self, ticket: &Ticket, deadline: Instant) -> Option<Outcome> {
+        let outcome = ticket.flight.wait(deadline)?;
+        match outcome {
+            Outcome::Damaged(_) if ticket.stale => {
+                let again = self.inner.flights.join(ticket.flight.layer().clone());
+                again.flight.wait(deadline).or(Some(outcome))
+            }
+            _ => Some(outcome),
+        }
     }
 
     fn judge(&self, flight: &Flight, outcome: &Outcome) -> Result<()> {
@@ -249,7 +264,7 @@ impl Verifier {
         for layer in &chain {
             report(Event::Layer(layer.key.clone()))?;
             let mut findings = |finding| report(Event::Finding(finding));
-            match check::verify(&inner.snapshotter, &inner.store, layer, threads, progress, &mut findings) {
+            match check::verify(inner, layer, threads, progress, &mut findings) {
                 Ok(one) => {
                     total.entries += one.entries;
                     total.bytes += one.bytes;
@@ -284,6 +299,7 @@ impl Verifier {
         let _alone = self.inner.publishing.write().unwrap_or_else(PoisonError::into_inner);
         let snapshots = self.inner.snapshotter.list(&[])?;
         let kept: HashSet<_> = snapshots.iter().filter_map(|snapshot| snapshot.seal?.manifest).collect();
+        self.inner.recorded.retain(&snapshots.iter().map(|snapshot| snapshot.id).collect());
         for (digest, _) in self.inner.store.list()? {
             if !kept.contains(&digest) {
                 self.inner.store.remove(&digest)?;
@@ -313,7 +329,7 @@ impl Drop for Verifier {
 impl Inner {
     fn run_checks(&self) {
         self.flights.run(|layer, progress| {
-            let outcome = check::check(&self.snapshotter, &self.store, layer, self.policy.threads, progress);
+            let outcome = check::check(self, layer, progress);
             if let Outcome::Damaged(damage) = &outcome {
                 // Logged here, because past the deadline nobody waits who could say it.
                 log::error!("snapshot {} is damaged: {damage}", Escaped(layer.key.as_bytes()));

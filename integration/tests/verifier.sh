@@ -73,11 +73,14 @@ case_a_check_is_shared() {
 
 # A daemon that is killed while it checks marks nothing, and the next one goes on.
 case_killed_while_it_checks() {
+	local checker code=0
 	use_daemon_home "$work/verifier"
 	ask snapshot verify large >out 2>&1 &
+	checker=$!
 	wait_until "$SERVICE_SECONDS" is_busy "$(daemon_pid)" || fail "the daemon does not check"
 	kill_daemon
-	same "$(wait "$!" && echo 0 || echo $?)" 2
+	wait "$checker" || code=$?
+	same "$code" 2
 	start_daemon --config "$daemon_home/config.toml"
 	exits 0 ask snapshot verify large
 }

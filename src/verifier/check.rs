@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One layer held against its seal.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::sync::Mutex;
+use std::time::Instant;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
-use crate::verifier::Store;
+use crate::verifier::{Inner, lock};
 
 /// Findings that a refusal names; the rest is counted.
 const NAMED: usize = 3;
@@ -55,15 +58,9 @@ impl fmt::Display for Damage {
 }
 
 /// Verifies one layer, writes the result down, and says what it was.
-pub fn check(
-    snapshotter: &Snapshotter,
-    store: &Store,
-    layer: &Snapshot,
-    threads: usize,
-    progress: &Progress,
-) -> Outcome {
+pub fn check(inner: &Inner, layer: &Snapshot, progress: &Progress) -> Outcome {
     let mut damage = Damage::default();
-    let verified = verify(snapshotter, store, layer, threads, progress, &mut |finding| {
+    let verified = verify(inner, layer, inner.policy.threads, progress, &mut |finding| {
         damage.add(&finding);
         Ok(())
     });
@@ -81,25 +78,47 @@ pub fn check(
 /// `FailedPrecondition` if the layer has no seal yet; `NotFound` if it, or its manifest, is gone; else as
 /// [`ops::verify`].
 pub fn verify(
-    snapshotter: &Snapshotter,
-    store: &Store,
+    inner: &Inner,
     layer: &Snapshot,
     threads: usize,
     progress: &Progress,
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<VerifyReport> {
+    let began = Instant::now();
     let (seal, manifest) = sealed(layer)?;
-    let manifest = store.read(&manifest)?;
-    let root = Root::open(&snapshotter.layer_dir(layer.id))?;
-    let options = VerifyOptions { threads, ..VerifyOptions::default() };
+    let manifest = inner.store.read(&manifest)?;
+    let root = Root::open(&inner.snapshotter.layer_dir(layer.id))?;
+    let options = VerifyOptions { threads, ..Default::default() };
     let done = ops::verify(&root, manifest, &options, progress, report)?;
     let seal = match done.findings {
         0 => Seal { state: SealState::Verified, verified_at: Some(time::now()), ..seal },
         _ => Seal { state: SealState::Damaged, ..seal },
     };
     // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
-    snapshotter.set_seal(&layer.key, layer.id, seal)?;
+    inner.recorded.record(layer, seal, began, &inner.snapshotter)?;
     Ok(done)
+}
+
+/// Who wrote down what, so that of two checks of a layer the one that began later has the last word: an old one
+/// that ends late may have read a file before it was put right, or before it was damaged.
+#[derive(Default)]
+pub struct Recorded(Mutex<HashMap<u64, Instant>>);
+
+impl Recorded {
+    fn record(&self, layer: &Snapshot, seal: Seal, began: Instant, snapshotter: &Snapshotter) -> Result<()> {
+        let mut last = lock(&self.0);
+        if last.get(&layer.id).is_some_and(|newer| *newer > began) {
+            return snapshotter.stat(&layer.key).map(|_| ());
+        }
+        snapshotter.set_seal(&layer.key, layer.id, seal)?;
+        last.insert(layer.id, began);
+        Ok(())
+    }
+
+    /// Keeps only the layers that there still are.
+    pub fn retain(&self, ids: &HashSet<u64>) {
+        lock(&self.0).retain(|id, _| ids.contains(id));
+    }
 }
 
 fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {

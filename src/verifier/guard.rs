@@ -6,6 +6,7 @@
 //! does the checks, so a node that starts fifty containers at once reads its disk as one that starts two.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -20,6 +21,15 @@ pub struct Flight {
     outcome: Mutex<Option<Outcome>>,
     landed: Condvar,
     progress: Progress,
+    began: AtomicBool,
+}
+
+/// A check as one of those who wait for it sees it.
+pub struct Ticket {
+    /// The check.
+    pub flight: Arc<Flight>,
+    /// It had begun before: what it says may be older than the question.
+    pub stale: bool,
 }
 
 impl Flight {
@@ -63,10 +73,10 @@ struct State {
 
 impl Flights {
     /// The check of this layer that is under way, or a new one.
-    pub fn join(&self, layer: Snapshot) -> Arc<Flight> {
+    pub fn join(&self, layer: Snapshot) -> Ticket {
         let mut state = lock(&self.state);
         if let Some(flight) = state.by_id.get(&layer.id) {
-            return Arc::clone(flight);
+            return Ticket { flight: Arc::clone(flight), stale: flight.began.load(Ordering::Relaxed) };
         }
         let id = layer.id;
         let flight = Arc::new(Flight {
@@ -74,15 +84,16 @@ impl Flights {
             outcome: Mutex::default(),
             landed: Condvar::new(),
             progress: Progress::default(),
+            began: AtomicBool::new(false),
         });
         if state.stopping {
             flight.land(Outcome::Unchecked("the daemon is stopping".into()));
-            return flight;
+            return Ticket { flight, stale: false };
         }
         state.by_id.insert(id, Arc::clone(&flight));
         state.queue.push_back(Arc::clone(&flight));
         self.changed.notify_one();
-        flight
+        Ticket { flight, stale: false }
     }
 
     /// Does checks until [`Flights::stop`]; several threads may.
@@ -125,6 +136,7 @@ impl Flights {
                 return None;
             }
             if let Some(flight) = state.queue.pop_front() {
+                flight.began.store(true, Ordering::Relaxed);
                 return Some(flight);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -134,7 +146,7 @@ impl Flights {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
     use std::time::Duration;
 
@@ -171,7 +183,7 @@ mod tests {
                     Outcome::Intact
                 })
             });
-            let all: Vec<_> = (0..50).map(|_| flights.join(layer(7))).collect();
+            let all: Vec<_> = (0..50).map(|_| flights.join(layer(7)).flight).collect();
             assert!(all[0].wait(Instant::now() + Duration::from_millis(20)).is_none(), "a deadline ends the wait");
             go.send(()).unwrap();
             for flight in all {
@@ -179,8 +191,34 @@ mod tests {
             }
             assert_eq!(checks.load(Ordering::Relaxed), 1);
             go.send(()).unwrap();
-            assert!(flights.join(layer(7)).wait(Instant::now() + LONG).is_some());
+            assert!(flights.join(layer(7)).flight.wait(Instant::now() + LONG).is_some());
             assert_eq!(checks.load(Ordering::Relaxed), 2, "who comes later has a check of his own");
+            flights.stop();
+        });
+    }
+
+    #[test]
+    fn who_joins_a_check_that_runs_knows_it() {
+        let flights = Flights::default();
+        assert!(!flights.join(layer(1)).stale);
+        assert!(!flights.join(layer(1)).stale, "it has not begun");
+        let (began, running) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        std::thread::scope(|scope| {
+            let (flights, gate) = (&flights, &gate);
+            scope.spawn(move || {
+                flights.run(|_, _| {
+                    began.send(()).unwrap();
+                    lock(gate).recv().unwrap();
+                    Outcome::Intact
+                })
+            });
+            running.recv().unwrap();
+            let late = flights.join(layer(1));
+            assert!(late.stale);
+            go.send(()).unwrap();
+            assert!(late.flight.wait(Instant::now() + LONG).is_some());
             flights.stop();
         });
     }
@@ -200,7 +238,7 @@ mod tests {
                     })
                 });
             }
-            let all: Vec<_> = (0..20).map(|id| flights.join(layer(id))).collect();
+            let all: Vec<_> = (0..20).map(|id| flights.join(layer(id)).flight).collect();
             for flight in all {
                 assert!(flight.wait(Instant::now() + LONG).is_some());
             }
@@ -221,9 +259,9 @@ mod tests {
                     Outcome::Unchecked("cancelled".into())
                 })
             });
-            let all: Vec<_> = (0..3).map(|id| flights.join(layer(id))).collect();
+            let all: Vec<_> = (0..3).map(|id| flights.join(layer(id)).flight).collect();
             flights.stop();
-            for flight in all.into_iter().chain([flights.join(layer(9))]) {
+            for flight in all.into_iter().chain([flights.join(layer(9)).flight]) {
                 assert!(matches!(flight.wait(Instant::now() + LONG), Some(Outcome::Unchecked(_))));
             }
         });

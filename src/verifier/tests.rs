@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::PermissionsExt;
+use std::sync::mpsc;
 
 use super::*;
 use crate::snapshotter::Labels;
@@ -300,4 +301,43 @@ fn a_cancelled_check_says_so_and_marks_nothing() {
     let error = scene.verifier.verify_snapshot("one", 0, &progress, &mut |_| Ok(())).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
+}
+
+/// A check that stands still.
+struct Slow {
+    verifying: JoinHandle<Result<VerifyReport>>,
+    go: mpsc::Sender<()>,
+    reached: mpsc::Receiver<()>,
+}
+
+/// An explicit check that stops at its first finding until it is told to go on.
+fn verify_slowly(scene: &Scene, key: &str) -> Slow {
+    let (go, wait) = mpsc::channel();
+    let (reach, reached) = mpsc::channel();
+    let (verifier, key) = (Arc::clone(&scene.verifier), key.to_owned());
+    let verifying = std::thread::spawn(move || {
+        verifier.verify_snapshot(&key, 0, &Progress::default(), &mut |event| {
+            if matches!(event, Event::Finding(_)) {
+                reach.send(()).unwrap();
+                wait.recv().unwrap();
+            }
+            Ok(())
+        })
+    });
+    Slow { verifying, go, reached }
+}
+
+#[test]
+fn a_check_that_ends_late_does_not_overrule_a_later_one() {
+    let scene = Scene::new(POLICY);
+    scene.layer("one", None);
+    scene.flip("one");
+    let slow = verify_slowly(&scene, "one");
+    slow.reached.recv().unwrap();
+    scene.flip("one");
+    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.wait("one", SealState::Verified);
+    slow.go.send(()).unwrap();
+    assert_eq!(slow.verifying.join().unwrap().unwrap().findings, 1);
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
 }
