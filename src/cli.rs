@@ -6,15 +6,21 @@
 
 mod apply;
 mod build;
+mod daemon;
 mod inspect;
 mod io;
+mod mounts;
 mod progress;
+mod remote;
+mod snapshot;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Escaped;
 
@@ -81,11 +87,22 @@ enum Command {
     Dump(inspect::DumpArgs),
     /// Compare two manifests
     Diff(verify::DiffArgs),
+    /// Ask the daemon how it is
+    Status(status::StatusArgs),
+    /// Ask the daemon about its snapshots
+    Snapshot(snapshot::SnapshotArgs),
+    /// Serve snapshots to containerd, and everything else over ttrpc
+    Daemon(daemon::DaemonArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let given = daemon::Given {
+        address: is_given(&matches, "address"),
+        containerd_address: is_given(&matches, "containerd_address"),
+    };
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = &cli.global;
     let ran = match cli.command {
         Command::Build(args) => build::run(global, &args),
@@ -95,6 +112,9 @@ pub fn main() -> ExitCode {
         Command::Stats(args) => inspect::stats(&args),
         Command::Dump(args) => inspect::dump(&args),
         Command::Diff(args) => verify::diff(global, &args),
+        Command::Status(args) => status::run(global, &args),
+        Command::Snapshot(args) => snapshot::run(global, &args),
+        Command::Daemon(args) => daemon::run(global, given, args),
     };
     match ran {
         Ok(Outcome::Intact) => ExitCode::SUCCESS,
@@ -107,6 +127,13 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }
     }
+}
+
+/// Whether a global option stands on the command line, before the command or after it.
+fn is_given(matches: &ArgMatches, option: &str) -> bool {
+    let command = matches.subcommand().map(|(_, command)| command);
+    let stands = |matches: &ArgMatches| matches.value_source(option) == Some(ValueSource::CommandLine);
+    stands(matches) || command.is_some_and(stands)
 }
 
 /// The chain of an error; the library's own errors already hold their sources.

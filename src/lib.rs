@@ -19,13 +19,19 @@
 //! | 8 | [`daemon`] | wiring, listeners, shutdown |
 //! | 9 | [`cli`] | arguments to resolved options to work to output |
 
+pub mod api;
 pub mod cli;
+pub mod config;
+pub mod daemon;
 pub mod digest;
+pub mod engine;
 pub mod error;
 pub mod manifest;
 pub mod ops;
+pub mod snapshotter;
 pub mod sys;
 pub mod tree;
+pub mod verifier;
 
 #[cfg(test)]
 mod tests {

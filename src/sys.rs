@@ -2,3 +2,5 @@
 //! System calls that no library wraps safely: the only module that may hold unsafe code.
 //!
 //! Everything else goes through `rustix`, which wraps openat2, fstat, getdents, xattrs and mounts safely.
+
+pub mod namespace;

@@ -2,13 +2,14 @@
 //! `continuity build`.
 
 use std::io::{Seek, SeekFrom, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::io::Output;
+use super::remote::{BuildMounts, build_mounts};
 use super::{Global, Outcome, progress};
 use crate::ops::{self, BuildOptions};
 use crate::tree::Root;
@@ -55,6 +56,9 @@ pub struct BuildArgs {
 
 /// Runs `build`.
 pub fn run(global: &Global, args: &BuildArgs) -> Result<Outcome> {
+    if let Some(mounts) = &args.mounts {
+        return run_mounts(global, args, mounts);
+    }
     let began = Instant::now();
     let root = args.root.as_deref().context("a directory to record is needed")?;
     let root = Root::open(root)?;
@@ -79,6 +83,15 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<Outcome> {
     output.finish()?;
     progress::summary(global, report.entries, report.bytes, began, None);
     Ok(Outcome::Intact)
+}
+
+/// The same for what the daemon is to mount.
+fn run_mounts(global: &Global, args: &BuildArgs, file: &Path) -> Result<Outcome> {
+    let what = BuildMounts { file, threads: args.threads, include_root: args.include_root, strict: args.strict };
+    let mut output = Output::create(args.output.as_deref(), args.format == ManifestFormat::Pb)?;
+    let outcome = in_format(args.format, &mut output, |out| build_mounts(global, what, out))?;
+    output.finish()?;
+    Ok(outcome)
 }
 
 /// Lets `write` write protobuf, and gives `output` the form that was asked for.

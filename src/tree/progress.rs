@@ -38,6 +38,12 @@ impl Progress {
         }
     }
 
+    /// Takes over the counts of work that is done elsewhere.
+    pub(crate) fn set(&self, entries: u64, bytes: u64) {
+        self.entries.store(entries, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_entry(&self) {
         self.entries.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The protocols: generated types come in and go out here and nowhere else.
+//!
+//! Servers are `run(listener, engine, shutdown)`. A call crosses to the synchronous engine once.
+
+pub mod continuity;
+pub mod convert;
+pub mod crossing;
+pub mod snapshots;
+
+/// Generated from `protos/containerd`.
+#[allow(missing_docs, unused_qualifications, clippy::all)]
+pub mod containerd {
+    pub mod types {
+        tonic::include_proto!("containerd.types");
+    }
+    pub mod services {
+        pub mod snapshots {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.snapshots.v1");
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Work on the blocking pool whose messages go to a ttrpc stream.
+
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use ttrpc::r#async::ServerStreamSender;
+use ttrpc::proto::Codec;
+
+use crate::api::continuity::TICK;
+use crate::api::continuity::convert::status;
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+use crate::tree::Progress;
+
+/// Messages between the work and the socket. A full queue holds the work back.
+const QUEUE: usize = 4;
+
+/// Where the work puts its messages.
+pub struct Outlet<M>(mpsc::Sender<M>);
+
+impl<M> Outlet<M> {
+    /// Waits while the client reads more slowly than the work goes on.
+    ///
+    /// # Errors
+    /// `Cancelled` if the client is gone.
+    pub fn send(&self, message: M) -> Result<()> {
+        self.0.blocking_send(message).map_err(|_| Error::new(ErrorKind::Cancelled, "the client is gone"))
+    }
+}
+
+/// One streaming request.
+pub struct Work<M> {
+    to: ServerStreamSender<M>,
+    engine: Arc<Engine>,
+    stopping: watch::Receiver<bool>,
+    /// One of these is held from the beginning to the end.
+    places: Arc<Semaphore>,
+    tick: Option<fn(&Progress) -> M>,
+}
+
+/// Cancels the work when the request ends, however it ends.
+struct CancelOnDrop(Arc<Progress>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+impl<M> Work<M>
+where
+    M: Codec + Send + 'static,
+    <M as Codec>::E: std::fmt::Display,
+{
+    /// A request whose messages go to `to`, and which waits for one of the `places`.
+    pub fn new(
+        to: ServerStreamSender<M>,
+        engine: Arc<Engine>,
+        places: Arc<Semaphore>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self { to, engine, places, stopping, tick: None }
+    }
+
+    /// Sends progress every [`TICK`] while the work goes on or waits for its turn.
+    pub fn ticking(mut self, message: fn(&Progress) -> M) -> Self {
+        self.tick = Some(message);
+        self
+    }
+
+    /// Runs `f` and sends what it puts into its outlet.
+    ///
+    /// # Errors
+    /// What `f` failed with, as a status; what the transport failed with, if the client is gone.
+    pub async fn run<F>(self, f: F) -> ttrpc::Result<()>
+    where
+        F: FnOnce(&Engine, &Progress, Outlet<M>) -> Result<()> + Send + 'static,
+    {
+        let progress = Arc::new(Progress::default());
+        let cancel = CancelOnDrop(Arc::clone(&progress));
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut place = std::pin::pin!(Arc::clone(&self.places).acquire_owned());
+        let place = loop {
+            tokio::select! {
+                place = &mut place => break place,
+                () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
+                () = stopped(self.stopping.clone()) => return Err(status(stopping())),
+            }
+        };
+        let (sender, mut messages) = mpsc::channel(QUEUE);
+        let engine = Arc::clone(&self.engine);
+        let theirs = Arc::clone(&progress);
+        let work = tokio::task::spawn_blocking(move || {
+            // Held until the work has ended, not merely until nobody waits for it.
+            let _place = place;
+            f(&engine, &theirs, Outlet(sender))
+        });
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(self.stopping.clone()) => break,
+                message = messages.recv() => match message {
+                    Some(message) => self.to.send(&message).await?,
+                    None => break,
+                },
+                () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
+            }
+        }
+        drop(messages);
+        let stopped = *self.stopping.borrow();
+        if stopped {
+            drop(cancel);
+        }
+        match work.await {
+            Ok(Err(error)) if stopped && error.kind() == ErrorKind::Cancelled => Err(status(stopping())),
+            Ok(result) => result.map_err(status),
+            Err(panicked) => Err(status(Error::new(ErrorKind::Io, "internal error").with_source(panicked))),
+        }
+    }
+
+    async fn ticked(&self, ticks: &mut Interval) {
+        match self.tick {
+            Some(_) => drop(ticks.tick().await),
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn send_progress(&self, progress: &Progress) -> ttrpc::Result<()> {
+        match self.tick {
+            Some(message) => self.to.send(&message(progress)).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Ready once the daemon stops.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and the server with it.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn stopping() -> Error {
+    Error::new(ErrorKind::Cancelled, "the daemon is stopping")
+}

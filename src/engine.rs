@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One method per use case: the one door for every protocol.
+//!
+//! What a protocol must not do by itself is done here: nothing is built on a layer that was not verified, nothing
+//! is committed without being sealed, and what is removed takes its manifest along. Everything is synchronous;
+//! a server crosses to it once a call.
+
+mod manifests;
+mod targets;
+
+pub use manifests::{ManifestName, StoredManifest};
+pub use targets::{Counts, Target};
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::snapshotter::{Labels, Mount, Snapshot, Snapshotter, Usage};
+use crate::verifier::{Policy, Use, Verifier};
+
+/// The label of a snapshot that is prepared to unpack a layer; its value is the chain ID.
+const UNPACK_LABEL: &str = "containerd.io/snapshot.ref";
+
+/// Begins the client's key of a snapshot that is prepared to unpack a layer.
+const UNPACK_KEY: &str = "extract-";
+
+/// See the [module](self).
+pub struct Engine {
+    snapshotter: Arc<Snapshotter>,
+    verifier: Arc<Verifier>,
+}
+
+impl Engine {
+    /// Opens the state beneath `root`, repairs what a crash left, and takes up the seals that are pending.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, naming root and process, if another process has it open.
+    pub fn open(root: &Path, policy: Policy) -> Result<Self> {
+        let snapshotter = Arc::new(Snapshotter::open(root)?);
+        let verifier = Verifier::start(root, Arc::clone(&snapshotter), policy)?;
+        Ok(Self::new(snapshotter, verifier))
+    }
+
+    /// Puts the parts together.
+    pub fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
+        Self { snapshotter, verifier }
+    }
+
+    /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.
+    pub fn shutdown(&self) {
+        self.verifier.shutdown();
+    }
+
+    /// Creates a writable snapshot. Its parent's chain is verified first, unless this only unpacks the next layer:
+    /// an image of n layers would cost n² checks, of layers that nothing runs from yet.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::prepare`]; `FailedPrecondition`, naming snapshot, path and finding, for a damaged layer.
+    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+        if let Some(parent) = parent
+            && !is_unpack(key, &labels)
+        {
+            self.verifier.before_use(parent, Use::Prepare)?;
+        }
+        self.snapshotter.prepare(key, parent, labels)
+    }
+
+    /// Creates a read-only snapshot. Its parent's chain is verified first.
+    ///
+    /// # Errors
+    /// As [`Engine::prepare`].
+    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+        if let Some(parent) = parent {
+            self.verifier.before_use(parent, Use::View)?;
+        }
+        self.snapshotter.view(key, parent, labels)
+    }
+
+    /// The mounts of an active snapshot or a view, which were verified when it was created.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::mounts`].
+    pub fn mounts(&self, key: &str) -> Result<Vec<Mount>> {
+        self.snapshotter.mounts(key)
+    }
+
+    /// Turns an active snapshot into a layer and asks for its seal. Called inside containerd's write transaction:
+    /// returns as soon as the record is durable.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::commit`].
+    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
+        let snapshot = self.snapshotter.commit(name, key, labels)?;
+        self.verifier.committed(&snapshot);
+        Ok(())
+    }
+
+    /// Forgets a snapshot, and gives up what is read of it for a seal or a check; nothing is deleted before
+    /// [`Engine::cleanup`].
+    ///
+    /// # Errors
+    /// As [`Snapshotter::remove`].
+    pub fn remove(&self, key: &str) -> Result<()> {
+        self.snapshotter.remove(key)?;
+        self.verifier.removed(key);
+        Ok(())
+    }
+
+    /// Deletes the directories of snapshots that are gone, and then the manifests that no seal refers to.
+    ///
+    /// # Errors
+    /// The first failure, after all the rest was deleted.
+    pub fn cleanup(&self) -> Result<()> {
+        self.snapshotter.cleanup().and(self.verifier.collect())
+    }
+
+    /// One snapshot.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn stat(&self, key: &str) -> Result<Snapshot> {
+        self.snapshotter.stat(key)
+    }
+
+    /// What a snapshot's own directory takes up.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::usage`].
+    pub fn usage(&self, key: &str) -> Result<Usage> {
+        self.snapshotter.usage(key)
+    }
+
+    /// Changes labels.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::update`].
+    pub fn update(&self, key: &str, labels: Labels, mask: &[String]) -> Result<Snapshot> {
+        self.snapshotter.update(key, labels, mask)
+    }
+
+    /// The snapshots that match one of the filters, by key; all of them without a filter.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a bad filter.
+    pub fn list(&self, filters: &[String]) -> Result<Vec<Snapshot>> {
+        self.snapshotter.list(filters)
+    }
+}
+
+/// Whether a snapshot is only prepared to unpack the next layer.
+fn is_unpack(key: &str, labels: &Labels) -> bool {
+    labels.contains_key(UNPACK_LABEL) || client_key(key).starts_with(UNPACK_KEY)
+}
+
+/// The client's part of `<namespace>/<number>/<client's key>`; a key of another shape came from the client as it is.
+fn client_key(key: &str) -> &str {
+    let mut parts = key.splitn(3, '/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(_), Some(number), Some(client)) if number.parse::<u64>().is_ok() => client,
+        _ => key,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_clients_part_of_a_key_tells_an_unpack() {
+        for (key, expected) in [
+            ("default/12/extract-1234-abcd sha256:00", true),
+            ("extract-1 sha256:00", true),
+            ("default/12/my/extract-1", false),
+            ("default/12/container", false),
+            ("extract-ns/12/container", false),
+            ("12", false),
+        ] {
+            assert_eq!(is_unpack(key, &Labels::new()), expected, "{key}");
+        }
+        let labels = Labels::from([(UNPACK_LABEL.to_owned(), "sha256:00".to_owned())]);
+        assert!(is_unpack("default/12/container", &labels));
+    }
+}

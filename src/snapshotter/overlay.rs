@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Directories and mounts of snapshots on overlayfs.
+//!
+//! ```text
+//! snapshots/<id>/fs      the snapshot's own files: upper directory while active, a lower one once committed
+//! snapshots/<id>/work    overlayfs' working directory; active snapshots only
+//! snapshots/gone-<id>    on its way out
+//! ```
+//! A directory is named by a number alone: overlayfs takes its options in one page, so 128 layers must be short.
+//! Whatever has another name, or a number without a record, belongs to nobody.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::metadata::Stacked;
+use super::{Kind, Mount, removal};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Mode of the root of a snapshot's files: what a container sees as the mode of `/`.
+const FS_MODE: u32 = 0o755;
+/// Mode of the working directory; overlayfs keeps what it needs there private itself.
+const WORK_MODE: u32 = 0o711;
+/// Nobody but us has business above the layers; what is in them may be setuid.
+const PRIVATE: u32 = 0o700;
+
+/// Begins the name of a directory that is on its way out.
+const GONE: &str = "gone-";
+
+/// What this kernel wants to be told at every overlay mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct KernelOptions {
+    options: Vec<&'static str>,
+}
+
+impl KernelOptions {
+    /// `index=off` where overlayfs knows an index, or layers that were copied would not mount; `userxattr` only in
+    /// a user namespace, where `trusted.*` can't be written.
+    pub(super) fn detect() -> Self {
+        let index = Path::new("/sys/module/overlay/parameters/index").exists();
+        // The map of the initial namespace is the whole range. Unreadable: no user namespaces in this kernel.
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        Self::new(index, is_user_namespace(&map))
+    }
+
+    fn new(index: bool, user_namespace: bool) -> Self {
+        let index = index.then_some("index=off");
+        Self { options: index.into_iter().chain(user_namespace.then_some("userxattr")).collect() }
+    }
+}
+
+fn is_user_namespace(uid_map: &str) -> bool {
+    let fields: Vec<&str> = uid_map.split_whitespace().collect();
+    !matches!(fields.as_slice(), [] | ["0", "0", "4294967295"])
+}
+
+/// The directories beneath `snapshots/`.
+pub(super) struct Directories {
+    top: PathBuf,
+    kernel: KernelOptions,
+}
+
+impl Directories {
+    /// Opens, or creates, `snapshots/` in `root`.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a root that mount options can't hold, `Unsupported` for a filesystem without `d_type`.
+    pub(super) fn open(root: &Path, kernel: KernelOptions) -> Result<Self> {
+        match root.to_str() {
+            Some(text) if !text.contains([':', ',', '\\', '"']) => {}
+            _ => {
+                let message = format!("root {root:?} must be UTF-8 without ':', ',', '\\' or '\"', for overlayfs");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
+        let top = root.join("snapshots");
+        create_dir(&top, PRIVATE, true)?;
+        require_d_type(root)?;
+        Ok(Self { top, kernel })
+    }
+
+    pub(super) fn fs(&self, id: u64) -> PathBuf {
+        self.top.join(id.to_string()).join("fs")
+    }
+
+    fn work(&self, id: u64) -> PathBuf {
+        self.top.join(id.to_string()).join("work")
+    }
+
+    /// Makes the directories of a new snapshot, durably. The caller holds the write transaction, and its record
+    /// is not committed: whatever has its number already is what a crash or a failure left.
+    pub(super) fn make(&self, new: &Stacked) -> Result<()> {
+        let dir = self.top.join(new.snapshot.id.to_string());
+        removal::remove(&dir)?;
+        create_dir(&dir, PRIVATE, false)?;
+        let own = self.fs(new.snapshot.id);
+        create_dir(&own, FS_MODE, false)?;
+        if let Some(&parent) = new.parents.first() {
+            let parent = self.fs(parent);
+            let owner = fs::symlink_metadata(&parent).map_err(|error| Error::io("lstat", &parent, error))?;
+            std::os::unix::fs::lchown(&own, Some(owner.uid()), Some(owner.gid()))
+                .map_err(|error| Error::io("chown", &own, error))?;
+        }
+        if new.snapshot.kind == Kind::Active {
+            create_dir(&self.work(new.snapshot.id), WORK_MODE, false)?;
+        }
+        sync(&dir)?;
+        sync(&self.top)
+    }
+
+    /// Renames every directory whose number is not in `ids`, so that no new snapshot can meet it; returns the
+    /// first failure. The caller holds the write transaction.
+    pub(super) fn set_aside(&self, ids: &HashSet<u64>) -> Result<()> {
+        let mut result = Ok(());
+        for name in self.names()? {
+            let known = name.parse().is_ok_and(|id| ids.contains(&id) && name == id.to_string());
+            if known || name.starts_with(GONE) {
+                continue;
+            }
+            let from = self.top.join(&name);
+            let to = self.top.join(format!("{GONE}{name}"));
+            result = result.and(fs::rename(&from, to).map_err(|error| Error::io("rename", &from, error)));
+        }
+        result
+    }
+
+    /// Removes what was set aside, all of it even if some can't be; returns the first failure.
+    pub(super) fn remove_gone(&self) -> Result<()> {
+        let mut result = Ok(());
+        for name in self.names()?.iter().filter(|name| name.starts_with(GONE)) {
+            result = result.and(removal::remove(&self.top.join(name)));
+        }
+        result
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let failed = |error| Error::io("readdir", &self.top, error);
+        let entries = fs::read_dir(&self.top).map_err(failed)?;
+        // Names that are not UTF-8 are not ours.
+        entries
+            .filter_map(|entry| entry.map(|e| e.file_name().into_string().ok()).transpose())
+            .collect::<std::io::Result<_>>()
+            .map_err(failed)
+    }
+
+    /// The mounts of a snapshot.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` for a committed one: a layer is only mounted as the parent of something.
+    pub(super) fn mounts(&self, stacked: &Stacked) -> Result<Vec<Mount>> {
+        let Stacked { snapshot, parents } = stacked;
+        let mount = match (snapshot.kind, parents.as_slice()) {
+            (Kind::Committed, _) => {
+                let message = format!("cannot mount snapshot {:?}: it is committed", snapshot.key);
+                return Err(Error::new(ErrorKind::FailedPrecondition, message));
+            }
+            (Kind::Active, []) => bind(&self.fs(snapshot.id), "rw"),
+            (Kind::View, []) => bind(&self.fs(snapshot.id), "ro"),
+            (Kind::View, [parent]) => bind(&self.fs(*parent), "ro"),
+            (kind, _) => self.overlay(kind, snapshot.id, parents),
+        };
+        Ok(vec![mount])
+    }
+
+    fn overlay(&self, kind: Kind, id: u64, parents: &[u64]) -> Mount {
+        let mut options: Vec<String> = self.kernel.options.iter().map(ToString::to_string).collect();
+        if kind == Kind::Active {
+            options.push(format!("workdir={}", self.work(id).display()));
+            options.push(format!("upperdir={}", self.fs(id).display()));
+        }
+        let lower: Vec<String> = parents.iter().map(|&parent| self.fs(parent).display().to_string()).collect();
+        options.push(format!("lowerdir={}", lower.join(":")));
+        Mount { kind: "overlay".into(), source: "overlay".into(), target: String::new(), options }
+    }
+}
+
+fn bind(source: &Path, access: &str) -> Mount {
+    Mount {
+        kind: "bind".into(),
+        source: source.display().to_string(),
+        target: String::new(),
+        options: vec![access.into(), "rbind".into()],
+    }
+}
+
+/// Makes one directory of exactly that mode, whatever the umask.
+pub(super) fn create_dir(path: &Path, mode: u32, may_exist: bool) -> Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if may_exist && error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        other => other.map_err(|error| Error::io("mkdir", path, error))?,
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(|error| Error::io("chmod", path, error))
+}
+
+/// Makes the names in `dir` survive a power cut.
+pub(super) fn sync(dir: &Path) -> Result<()> {
+    fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|error| Error::io("fsync", dir, error))
+}
+
+/// overlayfs takes no upper directory on a filesystem that does not tell types in its directories.
+fn require_d_type(root: &Path) -> Result<()> {
+    let failed = |errno| Error::io("readdir", root, errno);
+    let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+    let fd = rustix::fs::open(root, flags, rustix::fs::Mode::empty()).map_err(failed)?;
+    for entry in rustix::fs::Dir::new(fd).map_err(failed)? {
+        if entry.map_err(failed)?.file_type() == rustix::fs::FileType::Unknown {
+            let message = format!("{}: the filesystem has no d_type; xfs needs ftype=1", root.display());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshotter::{Labels, Snapshot, Usage};
+
+    fn stacked(kind: Kind, id: u64, parents: Vec<u64>) -> Stacked {
+        let snapshot = Snapshot {
+            id,
+            key: "k".into(),
+            parent: None,
+            kind,
+            labels: Labels::new(),
+            created_at: 0,
+            updated_at: 0,
+            usage: Usage::default(),
+            seal: None,
+        };
+        Stacked { snapshot, parents }
+    }
+
+    fn directories(kernel: KernelOptions) -> Directories {
+        Directories { top: "/r/snapshots".into(), kernel }
+    }
+
+    fn mount(kind: Kind, parents: &[u64]) -> (String, String, String) {
+        let mounts = directories(KernelOptions::default()).mounts(&stacked(kind, 9, parents.to_vec())).unwrap();
+        let [mount] = mounts.as_slice() else { panic!("{mounts:?}") };
+        (mount.kind.clone(), mount.source.clone(), mount.options.join(","))
+    }
+
+    #[test]
+    fn each_shape_has_its_mount() {
+        let bind = |source: &str, options: &str| ("bind".into(), source.into(), options.into());
+        let overlay = |options: &str| ("overlay".into(), "overlay".into(), options.into());
+        assert_eq!(mount(Kind::Active, &[]), bind("/r/snapshots/9/fs", "rw,rbind"));
+        assert_eq!(mount(Kind::View, &[]), bind("/r/snapshots/9/fs", "ro,rbind"));
+        assert_eq!(mount(Kind::View, &[4]), bind("/r/snapshots/4/fs", "ro,rbind"));
+        assert_eq!(mount(Kind::View, &[4, 2]), overlay("lowerdir=/r/snapshots/4/fs:/r/snapshots/2/fs"));
+        let own = "workdir=/r/snapshots/9/work,upperdir=/r/snapshots/9/fs,lowerdir=/r/snapshots/4/fs";
+        assert_eq!(mount(Kind::Active, &[4]), overlay(own));
+        assert_eq!(mount(Kind::Active, &[4, 2]), overlay(&format!("{own}:/r/snapshots/2/fs")));
+    }
+
+    #[test]
+    fn a_layer_is_not_mounted_by_itself() {
+        let error = directories(KernelOptions::default()).mounts(&stacked(Kind::Committed, 9, vec![])).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    }
+
+    #[test]
+    fn kernel_options_come_first_and_only_where_they_belong() {
+        let kernel = KernelOptions::new(true, true);
+        assert_eq!(kernel.options, ["index=off", "userxattr"]);
+        let options = &directories(kernel).mounts(&stacked(Kind::View, 9, vec![4, 2])).unwrap()[0].options;
+        assert_eq!(options[..2], ["index=off", "userxattr"]);
+        assert!(KernelOptions::new(false, false).options.is_empty());
+        assert!(!is_user_namespace("         0          0 4294967295\n"));
+        assert!(!is_user_namespace(""));
+        assert!(is_user_namespace("         0       1000          1\n"));
+    }
+
+    #[test]
+    fn a_stack_of_128_layers_fits_into_a_page() {
+        /// Bytes of mount options that the kernel takes, and what containerd keeps free of them.
+        const LIMIT: usize = 4096 - 512;
+        let parents: Vec<u64> = (1_000_000..1_000_128).rev().collect();
+        let options = &directories(KernelOptions::new(true, false)).mounts(&stacked(Kind::Active, 1_000_128, parents));
+        let options = &options.as_ref().unwrap()[0].options;
+        let lower = options.last().and_then(|option| option.strip_prefix("lowerdir=")).unwrap();
+        assert_eq!(lower.split(':').count(), 128);
+        // containerd changes into the common directory when the options are longer, and mounts relative names.
+        let compact = options.join(",").replace(&format!("={}", lower), "=").len()
+            + lower.split(':').map(|dir| dir.strip_prefix("/r/snapshots/").unwrap().len() + 1).sum::<usize>();
+        assert!(compact < LIMIT, "{compact}");
+    }
+
+    #[test]
+    fn a_root_that_mount_options_cannot_hold_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for bad in ["a:b", "a,b", "a\\b", "a\"b"] {
+            let root = dir.path().join(bad);
+            fs::create_dir(&root).unwrap();
+            let error = Directories::open(&root, KernelOptions::default()).err().map(|e| e.kind());
+            assert_eq!(error, Some(ErrorKind::InvalidInput), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,361 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::*;
+use crate::digest::Digest;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    snapshotter: Snapshotter,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let snapshotter = Snapshotter::open(&dir.path().join("a/root")).unwrap();
+    Fixture { dir, snapshotter }
+}
+
+impl Fixture {
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("a/root")
+    }
+
+    fn layer(&self, name: &str, parent: Option<&str>) -> Snapshot {
+        self.snapshotter.prepare("tmp", parent, Labels::new()).unwrap();
+        self.snapshotter.commit(name, "tmp", Labels::new()).unwrap()
+    }
+
+    /// Names beneath `snapshots/`.
+    fn directories(&self) -> BTreeSet<String> {
+        directories(&self.root())
+    }
+}
+
+fn directories(root: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(root.join("snapshots")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn labels(pairs: &[(&str, &str)]) -> Labels {
+    pairs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+fn kind<T>(result: Result<T>) -> ErrorKind {
+    result.err().expect("an error").kind()
+}
+
+#[test]
+fn every_refusal_has_its_kind() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    f.layer("layer", None);
+    s.prepare("active", Some("layer"), Labels::new()).unwrap();
+    s.view("view", Some("layer"), Labels::new()).unwrap();
+
+    for key in ["active", "view", "layer"] {
+        assert_eq!(kind(s.prepare(key, None, Labels::new())), ErrorKind::AlreadyExists, "{key}");
+        assert_eq!(kind(s.view(key, Some("layer"), Labels::new())), ErrorKind::AlreadyExists, "{key}");
+    }
+    for (parent, expected) in
+        [("none", ErrorKind::NotFound), ("active", ErrorKind::InvalidInput), ("view", ErrorKind::InvalidInput)]
+    {
+        assert_eq!(kind(s.prepare("new", Some(parent), Labels::new())), expected, "{parent}");
+        assert_eq!(kind(s.view("new", Some(parent), Labels::new())), expected, "{parent}");
+    }
+    assert_eq!(kind(s.commit("layer", "active", Labels::new())), ErrorKind::AlreadyExists);
+    assert_eq!(kind(s.commit("new", "none", Labels::new())), ErrorKind::NotFound);
+    assert_eq!(kind(s.commit("new", "view", Labels::new())), ErrorKind::FailedPrecondition);
+    assert_eq!(kind(s.commit("new", "layer", Labels::new())), ErrorKind::FailedPrecondition);
+    assert_eq!(kind(s.mounts("layer")), ErrorKind::FailedPrecondition);
+    assert_eq!(kind(s.remove("none")), ErrorKind::NotFound);
+    let refused = s.remove("layer").unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::FailedPrecondition);
+    assert!(refused.to_string().contains("remove"), "{refused}");
+    for missing in [s.stat("none").map(drop), s.usage("none").map(drop), s.mounts("none").map(drop)] {
+        assert_eq!(kind(missing), ErrorKind::NotFound);
+    }
+    assert_eq!(kind(s.update("none", Labels::new(), &[])), ErrorKind::NotFound);
+    assert_eq!(kind(s.chain("none")), ErrorKind::NotFound);
+    assert_eq!(kind(s.prepare("", None, Labels::new())), ErrorKind::InvalidInput);
+    assert_eq!(kind(s.prepare(&"k".repeat(MAX_KEY + 1), None, Labels::new())), ErrorKind::InvalidInput);
+    s.remove("view").unwrap();
+    s.remove("active").unwrap();
+    s.remove("layer").unwrap();
+}
+
+#[test]
+fn keys_are_no_paths() {
+    let f = fixture();
+    for key in ["/", "../../x", "default/1/a b", "a\0b", "\n", "日本"] {
+        f.snapshotter.prepare(key, None, Labels::new()).unwrap();
+        assert_eq!(f.snapshotter.stat(key).unwrap().key, key);
+    }
+    assert!(f.directories().iter().all(|name| name.parse::<u64>().is_ok()));
+}
+
+#[test]
+fn a_commit_keeps_the_directory_and_replaces_the_labels() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    s.prepare("active", None, labels(&[("a", "1")])).unwrap();
+    let active = s.stat("active").unwrap();
+    assert_eq!((active.created_at, active.kind, active.seal), (active.updated_at, Kind::Active, None));
+    fs::write(s.layer_dir(active.id).join("file"), vec![7; 10_000]).unwrap();
+    assert_eq!(s.usage("active").unwrap().inodes, 2);
+
+    let layer = s.commit("layer", "active", labels(&[("b", "2")])).unwrap();
+    assert_eq!((layer.id, layer.kind, layer.seal), (active.id, Kind::Committed, Some(Seal::PENDING)));
+    assert_eq!((layer.labels.clone(), layer.created_at), (labels(&[("b", "2")]), layer.updated_at));
+    assert_eq!(s.stat("layer").unwrap(), layer);
+    assert_eq!(kind(s.stat("active")), ErrorKind::NotFound);
+    assert!(layer.usage.size >= 10_000 && layer.usage.inodes == 2);
+    fs::write(s.layer_dir(layer.id).join("later"), "x").unwrap();
+    assert_eq!(s.usage("layer").unwrap(), layer.usage);
+    assert_eq!(s.list(&[]).unwrap(), [layer]);
+}
+
+#[test]
+fn a_new_root_is_0755_and_owned_as_its_parents() {
+    let f = fixture();
+    let layer = f.layer("layer", None);
+    std::os::unix::fs::chown(f.snapshotter.layer_dir(layer.id), Some(1234), Some(4321)).unwrap();
+    fs::set_permissions(f.snapshotter.layer_dir(layer.id), fs::Permissions::from_mode(0o700)).unwrap();
+    f.snapshotter.prepare("active", Some("layer"), Labels::new()).unwrap();
+    let dir = f.snapshotter.layer_dir(f.snapshotter.stat("active").unwrap().id);
+    let stat = fs::metadata(&dir).unwrap();
+    assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o7777), (1234, 4321, 0o755));
+    assert!(dir.with_file_name("work").is_dir());
+}
+
+#[test]
+fn labels_follow_the_mask() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    s.prepare("k", None, labels(&[("a", "1"), ("b", "2"), ("empty", "")])).unwrap();
+    let before = s.stat("k").unwrap();
+    assert_eq!(before.labels, labels(&[("a", "1"), ("b", "2")]));
+    let mask = |paths: &[&str]| paths.iter().map(|p| p.to_string()).collect::<Vec<_>>();
+
+    let after = s.update("k", labels(&[("a", "x"), ("c", "3")]), &mask(&["labels.a", "labels.b"])).unwrap();
+    assert_eq!(after.labels, labels(&[("a", "x")]));
+    assert_eq!(after.created_at, before.created_at);
+    assert!(after.updated_at > before.updated_at);
+    assert_eq!(s.update("k", labels(&[("d", "4")]), &mask(&["labels"])).unwrap().labels, labels(&[("d", "4")]));
+    assert_eq!(s.update("k", labels(&[("e", "5")]), &[]).unwrap().labels, labels(&[("e", "5")]));
+    for bad in ["parent", "kind", "", "label.a"] {
+        assert_eq!(kind(s.update("k", Labels::new(), &mask(&["labels", bad]))), ErrorKind::InvalidInput, "{bad}");
+    }
+    assert_eq!(s.stat("k").unwrap().labels, labels(&[("e", "5")]));
+}
+
+#[test]
+fn a_label_of_4096_bytes_is_the_longest() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let long = "v".repeat(MAX_LABEL - 1);
+    s.prepare("a", None, labels(&[("k", &long)])).unwrap();
+    let longer = labels(&[("kk", &long)]);
+    assert_eq!(kind(s.prepare("b", None, longer.clone())), ErrorKind::InvalidInput);
+    assert_eq!(kind(s.commit("b", "a", longer.clone())), ErrorKind::InvalidInput);
+    assert_eq!(kind(s.update("a", longer, &[])), ErrorKind::InvalidInput);
+}
+
+#[test]
+fn a_seal_is_never_a_stored_label() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let shown = labels(&[("containerd.io/snapshot/continuity.state", "sealed"), ("mine", "1")]);
+    s.prepare("active", None, shown.clone()).unwrap();
+    let layer = s.commit("layer", "active", shown.clone()).unwrap();
+    assert_eq!(layer.labels, labels(&[("mine", "1")]));
+    let mask = ["labels.containerd.io/snapshot/continuity.state".to_owned(), "labels.mine".to_owned()];
+    assert_eq!(s.update("layer", shown, &mask).unwrap().labels, labels(&[("mine", "1")]));
+    assert_eq!(s.stat("layer").unwrap().seal, Some(Seal::PENDING));
+    let pending = r#"labels."containerd.io/snapshot/continuity.state"==pending"#.to_owned();
+    assert_eq!(s.list(&[pending]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_seal_belongs_to_one_number_and_moves_nothing_else() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let layer = f.layer("layer", None);
+    s.prepare("active", Some("layer"), Labels::new()).unwrap();
+    assert_eq!(s.pending().unwrap().len(), 1);
+    let seal = Seal { state: SealState::Sealed, manifest: Some(Digest::of(b"m")), ..Seal::PENDING };
+    s.set_seal("layer", layer.id, seal).unwrap();
+    assert_eq!(s.stat("layer").unwrap(), Snapshot { seal: Some(seal), ..layer.clone() });
+    assert!(s.pending().unwrap().is_empty());
+    assert_eq!(kind(s.set_seal("layer", layer.id + 1, seal)), ErrorKind::NotFound);
+    let active = s.stat("active").unwrap();
+    assert_eq!(kind(s.set_seal("active", active.id, seal)), ErrorKind::NotFound);
+    s.remove("active").unwrap();
+    s.remove("layer").unwrap();
+    f.layer("layer", None);
+    assert_eq!(kind(s.set_seal("layer", layer.id, seal)), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_chain_begins_with_the_nearest_layer() {
+    let f = fixture();
+    f.layer("bottom", None);
+    f.layer("top", Some("bottom"));
+    f.snapshotter.view("view", Some("top"), Labels::new()).unwrap();
+    f.snapshotter.prepare("alone", None, Labels::new()).unwrap();
+    let chain = |key| f.snapshotter.chain(key).unwrap().into_iter().map(|s| s.key).collect::<Vec<_>>();
+    assert_eq!(chain("view"), ["top", "bottom"]);
+    assert_eq!(chain("top"), ["top", "bottom"]);
+    assert!(chain("alone").is_empty());
+}
+
+#[test]
+fn directories_go_in_cleanup_and_only_those_without_a_record() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let kept = f.layer("kept", None).id.to_string();
+    let gone = f.layer("gone", None);
+    fs::create_dir_all(s.layer_dir(gone.id).join("deep/tree")).unwrap();
+    s.remove("gone").unwrap();
+    assert_eq!(f.directories().len(), 2);
+    s.cleanup().unwrap();
+    assert_eq!(f.directories(), BTreeSet::from([kept]));
+    s.cleanup().unwrap();
+}
+
+#[test]
+fn creating_and_cleaning_up_at_once_loses_nothing() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    std::thread::scope(|scope| {
+        let cleaner = scope.spawn(|| (0..50).for_each(|_| s.cleanup().unwrap()));
+        for i in 0..50 {
+            s.prepare(&format!("keep{i}"), None, Labels::new()).unwrap();
+            s.prepare("drop", None, Labels::new()).unwrap();
+            s.remove("drop").unwrap();
+        }
+        cleaner.join().unwrap();
+    });
+    s.cleanup().unwrap();
+    let ids: BTreeSet<String> = s.list(&[]).unwrap().iter().map(|s| s.id.to_string()).collect();
+    assert_eq!((ids.len(), f.directories()), (50, ids));
+}
+
+#[test]
+fn the_next_start_removes_what_has_no_record() {
+    let f = fixture();
+    let root = f.root();
+    let layer = f.layer("layer", None);
+    f.snapshotter.prepare("removed", None, Labels::new()).unwrap();
+    f.snapshotter.remove("removed").unwrap();
+    for name in ["99", "gone-7", "007", "new-1"] {
+        fs::create_dir_all(root.join("snapshots").join(name).join("fs/x")).unwrap();
+    }
+    // The number that the next snapshot gets, as a crash between directory and record leaves it.
+    fs::create_dir_all(f.snapshotter.layer_dir(layer.id + 2).join("left-over")).unwrap();
+    drop(f.snapshotter);
+
+    let s = Snapshotter::open(&root).unwrap();
+    assert_eq!(directories(&root), BTreeSet::from([layer.id.to_string()]));
+    assert_eq!(s.list(&[]).unwrap(), [layer]);
+}
+
+#[test]
+fn a_left_over_directory_is_not_inherited() {
+    let f = fixture();
+    f.snapshotter.prepare("a", None, Labels::new()).unwrap();
+    let id = f.snapshotter.stat("a").unwrap().id;
+    fs::create_dir_all(f.snapshotter.layer_dir(id + 1).join("left-over")).unwrap();
+    f.snapshotter.prepare("b", None, Labels::new()).unwrap();
+    assert_eq!(f.snapshotter.stat("b").unwrap().id, id + 1);
+    assert_eq!(fs::read_dir(f.snapshotter.layer_dir(id + 1)).unwrap().count(), 0);
+}
+
+#[test]
+fn a_root_is_open_once() {
+    let f = fixture();
+    let error = Snapshotter::open(&f.root()).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
+    let root = f.root().canonicalize().unwrap();
+    assert_eq!(error.to_string(), format!("{} is in use by process {}", root.display(), std::process::id()));
+}
+
+/// The variable that makes the test below be the process that gets killed; holds the root.
+const VICTIM: &str = "CONTINUITY_TEST_VICTIM_ROOT";
+
+/// Works until it is killed, and says what was acknowledged: `+key`, and `-key` before a removal is asked for.
+fn victim(root: &Path) -> Result<()> {
+    let s = Snapshotter::open(root)?;
+    for i in 0.. {
+        let round = std::process::id();
+        let (active, layer) = (format!("active {round}/{i}"), format!("layer {round}/{i}"));
+        s.prepare(&active, None, Labels::new())?;
+        println!("\n+{active}");
+        println!("\n-{active}");
+        s.commit(&layer, &active, Labels::new())?;
+        println!("\n+{layer}");
+        if i % 3 == 0 {
+            println!("\n-{layer}");
+            s.remove(&layer)?;
+            s.cleanup()?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn kill_9_at_any_point_keeps_what_was_acknowledged_and_nothing_else() {
+    if let Some(root) = std::env::var_os(VICTIM) {
+        return victim(Path::new(&root)).unwrap();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    let mut acknowledged: BTreeSet<String> = BTreeSet::new();
+    for round in 0..12 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--nocapture",
+                "snapshotter::tests::kill_9_at_any_point_keeps_what_was_acknowledged_and_nothing_else",
+            ])
+            .env(VICTIM, &root)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(|line| line.ok());
+        // Some snapshots in, and then some odd time later.
+        let mut said: Vec<String> = lines.by_ref().filter(|l| l.starts_with(['+', '-'])).take(5).collect();
+        std::thread::sleep(Duration::from_micros(1_700 * round));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        said.extend(lines.filter(|l| l.starts_with(['+', '-'])));
+
+        for line in said {
+            match line.split_at(1) {
+                ("+", key) => drop(acknowledged.insert(key.to_owned())),
+                (_, key) => drop(acknowledged.remove(key)),
+            }
+        }
+        let s = Snapshotter::open(&root).unwrap();
+        let listed = s.list(&[]).unwrap();
+        let keys: BTreeSet<String> = listed.iter().map(|s| s.key.clone()).collect();
+        assert!(acknowledged.is_subset(&keys), "lost: {:?}", acknowledged.difference(&keys));
+        // One call was under way at most, whose answer was not sent.
+        let unknown: Vec<_> = keys.difference(&acknowledged).collect();
+        assert!(unknown.len() <= 1, "{unknown:?}");
+        let ids: BTreeSet<String> = listed.iter().map(|s| s.id.to_string()).collect();
+        assert_eq!(directories(&root), ids);
+        for snapshot in &listed {
+            assert!(s.layer_dir(snapshot.id).is_dir());
+            if snapshot.kind == Kind::Active {
+                s.remove(&snapshot.key).unwrap();
+            }
+        }
+        acknowledged.retain(|key| key.starts_with("layer"));
+        acknowledged.extend(keys.into_iter().filter(|key| key.starts_with("layer")));
+    }
+    assert!(acknowledged.len() > 12);
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Seals committed snapshots, and holds them against their seals before they are used.
+//!
+//! Invariant: nothing here runs while containerd's metadata transaction is held. A commit only rings a bell; the
+//! checks run inside Prepare and View, which hold no transaction but a lock that garbage collection waits for, so
+//! they have a deadline.
+//!
+//! ```text
+//! commit ── bell ──▶ seal worker ── ops::build ──▶ store ── set_seal(sealed)
+//! prepare, view ──▶ before_use ── one flight a layer ──▶ checkers ── ops::verify ──▶ set_seal(verified | damaged)
+//! ```
+//!
+//! One thread seals, [`CHECKERS`] threads check; each reads with as many hashing threads as the policy says.
+
+mod check;
+mod guard;
+pub mod mounts;
+mod seal;
+mod store;
+
+pub use store::{Ingest, Store};
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::ops::{Finding, VerifyReport};
+use crate::snapshotter::{Mount, SealState, Snapshot, Snapshotter};
+use crate::tree::{Progress, Root};
+use crate::verifier::check::Outcome;
+use crate::verifier::guard::{Flight, Flights};
+
+/// Layers that are checked at the same time on behalf of Prepare and View. More would compete for one disk.
+pub const CHECKERS: usize = 2;
+
+/// What happens when a layer is damaged, or could not be checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The call fails with `FailedPrecondition`.
+    Refuse,
+    /// The call proceeds, the log has a warning.
+    Warn,
+}
+
+/// How much is checked before a use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Every layer, every file.
+    Full,
+    /// Nothing.
+    Off,
+}
+
+/// What a chain of layers is about to be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// A writable snapshot on top of it.
+    Prepare,
+    /// A read-only one.
+    View,
+}
+
+/// What is checked when, and what follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Before a Prepare that does not merely unpack the next layer.
+    pub on_prepare: Check,
+    /// Before a View.
+    pub on_view: Check,
+    /// What a damaged layer leads to.
+    pub action: Action,
+    /// How long one Prepare or View waits for its checks, all layers together.
+    pub deadline: Duration,
+    /// Hashing threads of one check or seal; 0 means the cores, at most four.
+    pub threads: usize,
+}
+
+/// What [`Verifier::verify_snapshot`] reports, in order.
+#[derive(Debug)]
+pub enum Event {
+    /// A layer begins.
+    Layer(String),
+    /// It differs from its seal.
+    Finding(Finding),
+}
+
+/// See the [module](self).
+pub struct Verifier {
+    inner: Arc<Inner>,
+    /// An empty directory, on which helper threads mount where nobody sees it.
+    mounting_place: PathBuf,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// What the threads share.
+struct Inner {
+    snapshotter: Arc<Snapshotter>,
+    store: Store,
+    policy: Policy,
+    bell: seal::Bell,
+    flights: Flights,
+    /// Read: a manifest is stored and not yet referred to. Write: what nobody refers to is removed.
+    publishing: RwLock<()>,
+}
+
+impl Verifier {
+    /// Opens the manifest store beneath `root` and starts the threads. Seals that a crash or a stop left pending
+    /// are taken up again.
+    pub fn start(root: &Path, snapshotter: Arc<Snapshotter>, policy: Policy) -> Result<Arc<Self>> {
+        let inner = Arc::new(Inner {
+            snapshotter,
+            store: Store::open(root)?,
+            policy,
+            bell: seal::Bell::default(),
+            flights: Flights::default(),
+            publishing: RwLock::new(()),
+        });
+        let mounting_place = root.join("mnt");
+        fs::create_dir_all(&mounting_place).map_err(|error| Error::io("mkdir", &mounting_place, error))?;
+        let verifier = Arc::new(Self { inner: Arc::clone(&inner), mounting_place, threads: Mutex::default() });
+        let sealing = Arc::clone(&inner);
+        verifier.spawn("seal", move || seal::run(&sealing))?;
+        for n in 0..CHECKERS {
+            let inner = Arc::clone(&inner);
+            verifier.spawn(&format!("check-{n}"), move || inner.run_checks())?;
+        }
+        Ok(verifier)
+    }
+
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new()
+            .name(name.into())
+            .spawn(body)
+            .map_err(|error| Error::io("clone", "", error).context("starting a thread"))?;
+        lock(&self.threads).push(thread);
+        Ok(())
+    }
+
+    /// Mounts a list of containerd's mounts read-only where nobody sees it; see [`mounts`].
+    pub fn mount(&self, mounts: &[Mount]) -> Result<Root> {
+        mounts::open(mounts, &self.mounting_place).map(Root::from_fd)
+    }
+
+    /// A snapshot was committed: it will be sealed. Returns at once.
+    pub fn committed(&self, _snapshot: &Snapshot) {
+        self.inner.bell.ring();
+    }
+
+    /// A snapshot was removed: nobody needs its seal or its check any more.
+    pub fn removed(&self, key: &str) {
+        self.inner.bell.give_up(key);
+        self.inner.flights.give_up(key);
+    }
+
+    /// The stored manifests.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Checks the layers that `parent` consists of before something is put on top of them. A layer whose seal is
+    /// pending passes. Past the deadline the call passes too, with a warning, and the checks go on; but a layer
+    /// that was damaged when it was last checked never passes unchecked.
+    ///
+    /// # Errors
+    /// `FailedPrecondition`, naming snapshot, paths and findings, if a layer is damaged or could not be checked and
+    /// the policy is to refuse. `NotFound` if there is no such parent.
+    pub fn before_use(&self, parent: &str, what: Use) -> Result<()> {
+        let policy = &self.inner.policy;
+        let check = match what {
+            Use::Prepare => policy.on_prepare,
+            Use::View => policy.on_view,
+        };
+        if check == Check::Off {
+            return Ok(());
+        }
+        let deadline = Instant::now() + policy.deadline;
+        let layers = self.inner.snapshotter.chain(parent)?.into_iter().filter(is_sealed);
+        // What is known of a layer is what this caller just read, not what the one read who began the check.
+        let flights: Vec<_> = layers.map(|layer| (was_damaged(&layer), self.inner.flights.join(layer))).collect();
+        let mut late = 0;
+        for (was_damaged, flight) in &flights {
+            match flight.wait(deadline) {
+                Some(outcome) => self.judge(flight, &outcome)?,
+                None if *was_damaged => self.judge_late(flight)?,
+                None => late += 1,
+            }
+        }
+        if late > 0 {
+            log::warn!(
+                "snapshot {}: {late} of {} layers not verified within {:?}: used unverified, the check goes on",
+                Escaped(parent.as_bytes()),
+                flights.len(),
+                policy.deadline
+            );
+        }
+        Ok(())
+    }
+
+    fn judge(&self, flight: &Flight, outcome: &Outcome) -> Result<()> {
+        match outcome {
+            Outcome::Intact => Ok(()),
+            Outcome::Damaged(damage) => self.refuse(flight, format!("damaged: {damage}")),
+            Outcome::Unchecked(reason) => self.refuse(flight, format!("could not be checked: {reason}")),
+        }
+    }
+
+    fn judge_late(&self, flight: &Flight) -> Result<()> {
+        self.refuse(flight, "was damaged when it was last checked; the check that runs has not ended yet".into())
+    }
+
+    fn refuse(&self, flight: &Flight, reason: String) -> Result<()> {
+        let message = format!("snapshot {}: {reason}", Escaped(flight.layer().key.as_bytes()));
+        match self.inner.policy.action {
+            Action::Refuse => Err(Error::new(ErrorKind::FailedPrecondition, message)),
+            Action::Warn => {
+                log::warn!("{message}; used all the same (verify.action = \"warn\")");
+                Ok(())
+            }
+        }
+    }
+
+    /// Holds every layer of `key` against its seal, now and in the calling thread, whatever the policy says.
+    /// Layers come nearest first; a layer that cannot be checked does not keep the others from it.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such snapshot; `FailedPrecondition` if no layer is to be checked; the first error
+    /// of a layer, after all were tried; what `report` failed with, at once.
+    pub fn verify_snapshot(
+        &self,
+        key: &str,
+        threads: usize,
+        progress: &Progress,
+        report: &mut dyn FnMut(Event) -> Result<()>,
+    ) -> Result<VerifyReport> {
+        let inner = &self.inner;
+        let chain = inner.snapshotter.chain(key)?;
+        if chain.is_empty() {
+            let message = format!("snapshot {} has no committed layer", Escaped(key.as_bytes()));
+            return Err(Error::new(ErrorKind::FailedPrecondition, message));
+        }
+        let threads = if threads == 0 { inner.policy.threads } else { threads };
+        let mut total = VerifyReport::default();
+        let mut first_error = None;
+        for layer in &chain {
+            report(Event::Layer(layer.key.clone()))?;
+            let mut findings = |finding| report(Event::Finding(finding));
+            match check::verify(&inner.snapshotter, &inner.store, layer, threads, progress, &mut findings) {
+                Ok(one) => {
+                    total.entries += one.entries;
+                    total.bytes += one.bytes;
+                    total.findings += one.findings;
+                }
+                Err(error) => {
+                    progress.check()?;
+                    let error = error.context(format!("snapshot {}", Escaped(layer.key.as_bytes())));
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        first_error.map_or(Ok(total), Err)
+    }
+
+    /// Removes a manifest that no seal refers to.
+    ///
+    /// # Errors
+    /// `NotFound`; `FailedPrecondition`, naming a snapshot, if a seal refers to it.
+    pub fn remove_manifest(&self, digest: &Digest) -> Result<()> {
+        let _alone = self.inner.publishing.write().unwrap_or_else(PoisonError::into_inner);
+        let refers = |snapshot: &Snapshot| snapshot.seal.is_some_and(|seal| seal.manifest == Some(*digest));
+        if let Some(snapshot) = self.inner.snapshotter.list(&[])?.into_iter().find(refers) {
+            let message = format!("manifest {digest} is the seal of snapshot {}", Escaped(snapshot.key.as_bytes()));
+            return Err(Error::new(ErrorKind::FailedPrecondition, message));
+        }
+        self.inner.store.remove(digest)
+    }
+
+    /// Removes the manifests that no seal refers to any more.
+    pub fn collect(&self) -> Result<()> {
+        let _alone = self.inner.publishing.write().unwrap_or_else(PoisonError::into_inner);
+        let snapshots = self.inner.snapshotter.list(&[])?;
+        let kept: HashSet<_> = snapshots.iter().filter_map(|snapshot| snapshot.seal?.manifest).collect();
+        for (digest, _) in self.inner.store.list()? {
+            if !kept.contains(&digest) {
+                self.inner.store.remove(&digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops the threads: seals that are not done stay pending for the next start, checks are given up.
+    pub fn shutdown(&self) {
+        self.inner.bell.stop();
+        self.inner.flights.stop();
+        for thread in std::mem::take(&mut *lock(&self.threads)) {
+            if thread.join().is_err() {
+                log::error!("a thread of the verifier panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Verifier {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+impl Inner {
+    fn run_checks(&self) {
+        self.flights.run(|layer, progress| {
+            let outcome = check::check(&self.snapshotter, &self.store, layer, self.policy.threads, progress);
+            if let Outcome::Damaged(damage) = &outcome {
+                // Logged here, because past the deadline nobody waits who could say it.
+                log::error!("snapshot {} is damaged: {damage}", Escaped(layer.key.as_bytes()));
+            }
+            outcome
+        });
+    }
+}
+
+fn is_sealed(layer: &Snapshot) -> bool {
+    let sealed = layer.seal.is_some_and(|seal| seal.manifest.is_some());
+    if !sealed {
+        log::debug!("snapshot {}: used before it was sealed", Escaped(layer.key.as_bytes()));
+    }
+    sealed
+}
+
+fn was_damaged(layer: &Snapshot) -> bool {
+    layer.seal.is_some_and(|seal| seal.state == SealState::Damaged)
+}
+
+/// A lock whose holder panicked protects plain data that is whole at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

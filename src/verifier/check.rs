@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One layer held against its seal.
+
+use std::fmt;
+
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
+use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
+use crate::tree::{Progress, Root};
+use crate::verifier::Store;
+
+/// Findings that a refusal names; the rest is counted.
+const NAMED: usize = 3;
+
+/// What is known about a layer after a check. The three are never confused.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The files are what the manifest says.
+    Intact,
+    /// They are not.
+    Damaged(Damage),
+    /// It could not be found out, for this reason.
+    Unchecked(String),
+}
+
+/// The first findings of a layer, and how many there are.
+#[derive(Debug, Clone, Default)]
+pub struct Damage {
+    first: Vec<Finding>,
+    count: u64,
+}
+
+impl Damage {
+    fn add(&mut self, finding: &Finding) {
+        if self.first.len() < NAMED {
+            self.first.push(finding.clone());
+        }
+        self.count += 1;
+    }
+}
+
+impl fmt::Display for Damage {
+    /// "/a: digest: expected …, found …; /b: missing; and 7 more findings".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, finding) in self.first.iter().enumerate() {
+            write!(f, "{}{finding}", if n == 0 { "" } else { "; " })?;
+        }
+        match self.count.saturating_sub(self.first.len() as u64) {
+            0 => Ok(()),
+            1 => f.write_str("; and 1 more finding"),
+            more => write!(f, "; and {more} more findings"),
+        }
+    }
+}
+
+/// Verifies one layer, writes the result down, and says what it was.
+pub fn check(
+    snapshotter: &Snapshotter,
+    store: &Store,
+    layer: &Snapshot,
+    threads: usize,
+    progress: &Progress,
+) -> Outcome {
+    let mut damage = Damage::default();
+    let verified = verify(snapshotter, store, layer, threads, progress, &mut |finding| {
+        damage.add(&finding);
+        Ok(())
+    });
+    match verified {
+        Ok(VerifyReport { findings: 0, .. }) => Outcome::Intact,
+        Ok(_) => Outcome::Damaged(damage),
+        Err(error) => Outcome::Unchecked(error.to_string()),
+    }
+}
+
+/// Verifies one layer, hands each finding to `report`, and writes the result down: verified now, or damaged. What
+/// could not be checked changes nothing.
+///
+/// # Errors
+/// `FailedPrecondition` if the layer has no seal yet; `NotFound` if it, or its manifest, is gone; else as
+/// [`ops::verify`].
+pub fn verify(
+    snapshotter: &Snapshotter,
+    store: &Store,
+    layer: &Snapshot,
+    threads: usize,
+    progress: &Progress,
+    report: &mut dyn FnMut(Finding) -> Result<()>,
+) -> Result<VerifyReport> {
+    let (seal, manifest) = sealed(layer)?;
+    let manifest = store.read(&manifest)?;
+    let root = Root::open(&snapshotter.layer_dir(layer.id))?;
+    let options = VerifyOptions { threads, ..VerifyOptions::default() };
+    let done = ops::verify(&root, manifest, &options, progress, report)?;
+    let seal = match done.findings {
+        0 => Seal { state: SealState::Verified, verified_at: Some(time::now()), ..seal },
+        _ => Seal { state: SealState::Damaged, ..seal },
+    };
+    // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
+    snapshotter.set_seal(&layer.key, layer.id, seal)?;
+    Ok(done)
+}
+
+fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {
+    let not_yet = || {
+        let message = format!("snapshot {}: its seal is still pending: try again", Escaped(layer.key.as_bytes()));
+        Error::new(ErrorKind::FailedPrecondition, message)
+    };
+    let seal = layer.seal.ok_or_else(not_yet)?;
+    Ok((seal, seal.manifest.ok_or_else(not_yet)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::FindingKind;
+
+    #[test]
+    fn damage_names_three_and_counts_the_rest() {
+        let mut damage = Damage::default();
+        let mut texts = Vec::new();
+        for n in 0..5 {
+            damage.add(&Finding {
+                path: format!("/{n}").into_bytes(),
+                kind: FindingKind::Missing,
+                xattr: Vec::new(),
+                expected: String::new(),
+                found: String::new(),
+            });
+            texts.push(damage.to_string());
+        }
+        assert_eq!(texts[0], "/0: missing");
+        assert_eq!(texts[2], "/0: missing; /1: missing; /2: missing");
+        assert_eq!(texts[3], "/0: missing; /1: missing; /2: missing; and 1 more finding");
+        assert_eq!(texts[4], "/0: missing; /1: missing; /2: missing; and 2 more findings");
+    }
+}

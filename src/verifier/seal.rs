@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Sealing: the layer manifest of every committed snapshot, built after the commit was acknowledged.
+//!
+//! Invariant: a seal job cannot be lost. The jobs are the committed snapshots whose seal is pending, in the
+//! metadata; a commit only wakes the worker, which asks for them anew. So nothing is queued in memory, a restart
+//! goes on where it was, and a job that failed is tried again, later and later.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::error::{ErrorKind, Escaped, Result};
+use crate::ops::{self, BuildOptions};
+use crate::snapshotter::{Seal, SealSource, SealState, Snapshot};
+use crate::tree::{Progress, Root};
+use crate::verifier::{Inner, lock};
+
+/// Wait before a failed seal is tried again; doubles with each failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// The longest wait: a disk that was full should not need a restart of the daemon.
+const RETRY_LAST: Duration = Duration::from_secs(300);
+
+/// How long no commit must come before sealing begins: while an image is unpacked, its layers should not be read
+/// by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed.
+const QUIET_LAST: Duration = Duration::from_secs(30);
+
+/// What the worker is told from outside.
+#[derive(Default)]
+pub struct Bell {
+    rung: Mutex<bool>,
+    changed: Condvar,
+    stopping: AtomicBool,
+    /// The snapshot that is being sealed, and what cancels that.
+    current: Mutex<Option<(String, Arc<Progress>)>>,
+}
+
+impl Bell {
+    /// There may be a job.
+    pub fn ring(&self) {
+        *lock(&self.rung) = true;
+        self.changed.notify_all();
+    }
+
+    /// No further job is begun, the present one is given up; the next start finds it again.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        if let Some((_, progress)) = &*lock(&self.current) {
+            progress.cancel();
+        }
+        self.ring();
+    }
+
+    /// Cancels the seal of a snapshot, if it is the one that is being built.
+    pub fn give_up(&self, key: &str) {
+        if let Some((current, progress)) = &*lock(&self.current)
+            && current == key
+        {
+            progress.cancel();
+        }
+    }
+
+    fn begin(&self, key: &str) -> Arc<Progress> {
+        let progress = Arc::new(Progress::default());
+        *lock(&self.current) = Some((key.to_owned(), Arc::clone(&progress)));
+        // A stop that came before the line above found nothing to cancel.
+        if self.stopping() {
+            progress.cancel();
+        }
+        progress
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// After a ring: returns once the bell was quiet for [`QUIET`], at the latest after [`QUIET_LAST`].
+    fn settle(&self) {
+        let last = Instant::now() + QUIET_LAST;
+        while !self.stopping() && Instant::now() < last && self.wait(Some(Instant::now() + QUIET)) {}
+    }
+
+    /// Returns when the bell rings, or at `until`; tells whether it rang.
+    fn wait(&self, until: Option<Instant>) -> bool {
+        let mut rung = lock(&self.rung);
+        while !*rung {
+            let Some(left) = until.map(|at| at.saturating_duration_since(Instant::now())) else {
+                rung = self.changed.wait(rung).unwrap_or_else(std::sync::PoisonError::into_inner);
+                continue;
+            };
+            if left.is_zero() {
+                break;
+            }
+            rung = self.changed.wait_timeout(rung, left).unwrap_or_else(std::sync::PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut *rung)
+    }
+}
+
+/// When a job that failed is due again.
+struct Retry {
+    due: Instant,
+    wait: Duration,
+}
+
+/// Runs until [`Bell::stop`].
+pub fn run(inner: &Inner) {
+    let mut retries = HashMap::new();
+    while !inner.bell.stopping() {
+        let next = seal_pending(inner, &mut retries);
+        if inner.bell.wait(next) {
+            inner.bell.settle();
+        }
+    }
+}
+
+/// Seals what is pending and due; says when to look again even if no bell rings.
+fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Instant> {
+    let pending = match inner.snapshotter.pending() {
+        Ok(pending) => pending,
+        Err(error) => {
+            log::error!("seal: the pending snapshots cannot be listed: {error}");
+            return Some(Instant::now() + RETRY_LAST);
+        }
+    };
+    retries.retain(|id, _| pending.iter().any(|snapshot| snapshot.id == *id));
+    for snapshot in &pending {
+        if inner.bell.stopping() {
+            break;
+        }
+        let wait = retries.get(&snapshot.id).map(|retry| retry.wait);
+        if retries.get(&snapshot.id).is_some_and(|retry| retry.due > Instant::now()) {
+            continue;
+        }
+        match seal_or_skip(inner, snapshot) {
+            Ok(()) => {
+                retries.remove(&snapshot.id);
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled && inner.bell.stopping() => break,
+            Err(error) => {
+                let wait = wait.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_LAST));
+                let key = Escaped(snapshot.key.as_bytes());
+                log::error!("seal: snapshot {key} is not sealed, trying again in {} s: {error}", wait.as_secs());
+                retries.insert(snapshot.id, Retry { due: Instant::now() + wait, wait });
+            }
+        }
+    }
+    retries.values().map(|retry| retry.due).min()
+}
+
+/// Seals; that the snapshot was removed meanwhile is no failure.
+fn seal_or_skip(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
+    let started = Instant::now();
+    let error = match seal(inner, snapshot) {
+        Ok(()) => {
+            let key = Escaped(snapshot.key.as_bytes());
+            log::debug!("seal: snapshot {key} sealed in {} ms", started.elapsed().as_millis());
+            return Ok(());
+        }
+        Err(error) => error,
+    };
+    match inner.snapshotter.stat(&snapshot.key) {
+        Err(gone) if gone.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(other) if other.id != snapshot.id => Ok(()),
+        _ => Err(error),
+    }
+}
+
+fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
+    let root = Root::open(&inner.snapshotter.layer_dir(snapshot.id))?;
+    let options = BuildOptions { threads: inner.policy.threads, include_root: true, ..BuildOptions::default() };
+    let mut manifest = inner.store.create()?;
+    let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
+    ops::build(&root, &options, &inner.bell.begin(&snapshot.key), &mut manifest, &mut warn)?;
+    // Between these two nothing refers to the manifest: the collection of manifests has to wait.
+    let _publishing = inner.publishing.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let digest = manifest.publish()?;
+    let seal = Seal { state: SealState::Sealed, manifest: Some(digest), source: SealSource::Disk, verified_at: None };
+    inner.snapshotter.set_seal(&snapshot.key, snapshot.id, seal)
+}
