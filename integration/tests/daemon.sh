@@ -98,25 +98,6 @@ case_bad_config() {
 	[[ ! -e root ]] || fail "something was made"
 }
 
-# A check that takes longer than its deadline lets the call go on, says so, and ends in the background.
-case_past_the_deadline_the_call_goes_on() {
-	local before
-	printf '[verify]\ndeadline = "100ms"\n' >config.toml
-	fresh_daemon --config "$PWD/config.toml"
-	# Sparse: seconds to hash, no room on disk.
-	snapclient -address "$snapshots_socket" -files 1 -size 3000000000 churn large 4 >names
-	wait_until 120 layer_is "$(head -n 1 names)" sealed || fail "not sealed"
-	before=${EPOCHREALTIME/./}
-	snapclient -address "$snapshots_socket" view later "$(head -n 1 names)"
-	below "microseconds" $((${EPOCHREALTIME/./} - before)) 1000000
-	grep -E 'WARN.*100 ?ms|WARN.*deadline' "$daemon_home/log" || fail "no warning"
-	wait_until 120 layer_is "$(head -n 1 names)" verified || fail "the check did not end"
-	stop_daemon
-}
-
-# layer_is NAME STATE
-layer_is() { [[ $(snapclient -address "$snapshots_socket" list "name==$1" | cut -f4) == "$2" ]]; }
-
 case_tells_systemd_when_ready() {
 	local listener
 	use_daemon_home "$PWD/daemon"
