@@ -6,7 +6,8 @@
 #   mktemp, wait, remove   ───▶   mounts, containerd, daemons, containers
 #
 # If the inside ends in whatever way, its processes and mounts are gone. If the outside dies, its death signal
-# ends the inside, and only the directory stays. The machine's own /run/containerd, containerd and systemd are never seen from inside.
+# ends the inside, and only the directory stays. The machine's own /run/containerd, containerd and systemd are never
+# seen from inside.
 
 # Set inside: the temporary directory.
 work=${CONTINUITY_WORK:-}
