@@ -5,8 +5,9 @@
 #   outside                       inside (process 1 of the namespace)
 #   mktemp, wait, remove   ───▶   mounts, containerd, daemons, containers
 #
-# If the inside ends in whatever way, its processes and mounts are gone. If the outside dies, --kill-child ends
-# the inside. The machine's own /run/containerd, containerd and systemd are never seen from inside.
+# If the inside ends in whatever way, its processes and mounts are gone. If the outside dies, its death signal
+# ends the inside, and only the directory stays. The machine's own /run/containerd, containerd and systemd are never
+# seen from inside.
 
 # Set inside: the temporary directory.
 work=${CONTINUITY_WORK:-}
@@ -24,7 +25,7 @@ in_private_world() {
 	trap "leave_private_world '$work' '$made_run'" EXIT
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
-	unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
+	setpriv --pdeathsig KILL unshare --mount --propagation private --pid --fork --kill-child --mount-proc \
 		bash -c 'source "$0" && enter_private_world && "$@"' "$integration/lib.sh" "$@" &
 	inside=$!
 	wait "$inside" || code=$?

@@ -17,6 +17,30 @@ case_seed() {
 	continuity build --threads 1 tree | cmp - theirs.pb
 }
 
+# Changes made one after the other to the tree of each seed.
+readonly CHANGES=8
+
+mapfile -t each_change < <(seq 100 120)
+
+# Every change is found, with its kind and at its path; the changed tree is again what the reference says of it.
+case_change() {
+	local number
+	mkdir tree
+	random-tree "$1" tree
+	continuity build tree -o manifest.pb
+	for ((number = 0; number < CHANGES; number++)); do
+		mutate "$1$number" tree >expected.json
+		cat expected.json
+		exits 1 continuity verify --quiet --format json tree manifest.pb >findings.json
+		jq -e -s --slurpfile expected expected.json \
+			'any(.[]; .kind == $expected[0].kind and (.path as $path | $expected[0].paths | index([$path]) != null))' \
+			findings.json >/dev/null || fail "not found: $(head -c 1000 findings.json)"
+		continuity build --quiet tree -o manifest.pb
+		oracle build tree | cmp - manifest.pb
+		exits 0 continuity verify --quiet tree manifest.pb
+	done
+}
+
 # What a distribution ships is a tree, too: large, with every odd thing that packages hold.
 each_installed=(/etc /usr/bin /usr/share/gocode)
 case_installed() {

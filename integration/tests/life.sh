@@ -128,14 +128,17 @@ case_the_image_can_come_again() {
 	exits 0 ctr images rm --sync "$IMAGE"
 }
 
-# An image of many layers costs as many checks, not their square; and it mounts.
-case_sixty_layers() {
+# Layers of a large image: their directories as mount options are longer than a page.
+readonly MANY=120
+
+# An image of many layers costs as many checks, not their square; it mounts, for containerd and for us.
+case_many_layers() {
 	local layout=$PWD/layout number
 	umoci init --layout "$layout"
 	umoci new --image "$layout:v1"
 	mkdir base && (cd base && umask 022 && layer_1)
 	add_layer "$layout:v1" "$PWD/base"
-	for ((number = 1; number < 60; number++)); do
+	for ((number = 1; number < MANY; number++)); do
 		mkdir -p "l$number/srv"
 		say "$number" >"l$number/srv/last"
 		say "$number" >"l$number/srv/file-$number"
@@ -143,11 +146,20 @@ case_sixty_layers() {
 	done
 	tar -C "$layout" -cf many.tar .
 	ctr images import --base-name continuity.test/many --snapshotter continuity many.tar
-	same "$(committed_keys | wc -l)" 60
-	same "$(run_container many continuity.test/many:v1 /bin/sh -c 'cat /srv/last /srv/file-1; ls /srv | wc -l')" $'59\n1\n61'
+	on_leave='ctr images rm --sync continuity.test/many:v1'
+	same "$(committed_keys | wc -l)" "$MANY"
+	# Besides the numbered files: cache, last.
+	same "$(run_container many continuity.test/many:v1 /bin/sh -c 'cat /srv/last /srv/file-1; ls /srv | wc -l')" \
+		$((MANY - 1))$'\n1\n'$((MANY + 1))
 	wait_for_seals
 	exits 0 ask snapshot verify "$(top_layer)"
-	ctr images rm --sync continuity.test/many:v1
+	ctr snapshots --snapshotter continuity view looked "$(top_layer)" >/dev/null
+	snapclient -address "$containerd_socket" -namespace default mounts looked >mounts.json
+	(($(wc -c <mounts.json) > 4096)) || fail "the options fit a page: no test"
+	ask build --mounts mounts.json -o merged.pb
+	same "$(continuity ls merged.pb | grep -c '/srv/file-[0-9]*$')" $((MANY - 1))
+	ctr snapshots --snapshotter continuity rm looked
+	mend
 	wait_until "$SERVICE_SECONDS" nothing_is_left || fail "left: $(snapshot_directories)"
 }
 
