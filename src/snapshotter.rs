@@ -29,6 +29,8 @@ pub use snapshot::{Kind, Labels, Mount, SEAL_LABELS, Seal, SealSource, SealState
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use redb::Durability;
+
 use crate::error::{Error, ErrorKind, Result};
 use filter::Filters;
 use lock::RootLock;
@@ -172,7 +174,7 @@ impl Snapshotter {
     /// # Errors
     /// `NotFound`; `InvalidInput` for any other path in the mask or a label that is too long. Then nothing changed.
     pub fn update(&self, key: &str, labels: Labels, mask: &[String]) -> Result<Snapshot> {
-        self.metadata.change(key, |snapshot| {
+        self.metadata.change(key, Durability::Immediate, |snapshot| {
             snapshot.labels = stored(masked(std::mem::take(&mut snapshot.labels), &labels, mask)?)?;
             snapshot.updated_at = time::now();
             Ok(())
@@ -201,7 +203,7 @@ impl Snapshotter {
         self.directories.fs(id)
     }
 
-    /// Stores the seal of a committed snapshot; durable on return. Its `updated_at` stays: that is the caller's.
+    /// Stores the seal of a committed snapshot; durable on return, unless it only says verified. Its `updated_at` stays: that is the caller's.
     ///
     /// # Errors
     /// `NotFound` if that snapshot, number included, is gone: another may have its key by now.
@@ -213,7 +215,12 @@ impl Snapshotter {
             }
             false => Err(Error::new(ErrorKind::NotFound, format!("committed snapshot {key:?}, number {id}, is gone"))),
         };
-        self.metadata.change(key, set).map(|_| ())
+        let durability = match seal.state {
+            // Lost in a power cut, the next check finds it again; and a start of n layers would cost n fsyncs.
+            SealState::Verified => Durability::None,
+            _ => Durability::Immediate,
+        };
+        self.metadata.change(key, durability, set).map(|_| ())
     }
 
     /// Committed snapshots whose seal is pending: the seal jobs that survive a restart.

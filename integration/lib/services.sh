@@ -93,8 +93,12 @@ stop_service() {
 	fi
 }
 
-# A process that ended but was not waited for is gone, too.
-is_gone() { ! [[ -e /proc/$1 ]] || grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+# A process that ended but was not waited for is gone, too; not while one of its threads is still in the kernel, and
+# holds what the process held.
+is_gone() {
+	local tasks=("/proc/$1/task"/*)
+	! [[ -e /proc/$1 ]] || { ((${#tasks[@]} == 1)) && grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+}
 
 # run_container ID IMAGE COMMAND...: from our snapshots, to its end. runc's state and the cgroup are ours too.
 run_container() {

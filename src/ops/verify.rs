@@ -3,10 +3,12 @@
 
 use std::io::Read;
 
+use rustix::io::Errno;
+
 use super::compare::{Links, Report, compare};
 use super::finding::{Finding, FindingKind};
 use super::resource::resource_of;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Entries, ManifestEntry, Resource};
 use crate::tree::{FileType, InodeId, Progress, Root, Step, Steps, WalkOptions, walk};
 
@@ -126,7 +128,7 @@ impl<R: Read> Join<'_, R> {
                     self.missing_before(&path, take)?;
                     let expected = self.take_at(&path)?;
                     match (expected, node) {
-                        (_, Err(error)) => take(Pair::Unreadable(&path, &error))?,
+                        (_, Err(error)) => unreadable(&path, error, take)?,
                         (_, Ok(node)) if self.skip.contains(&node.metadata.id) => {}
                         // No manifest records a socket, so one more is no difference.
                         (None, Ok(node)) if node.metadata.file_type == FileType::Socket => {}
@@ -144,7 +146,7 @@ impl<R: Read> Join<'_, R> {
                         subtree.push(b'/');
                     }
                     self.missing_before(&subtree, take)?;
-                    take(Pair::Unreadable(&path, &error))?;
+                    unreadable(&path, error, take)?;
                     // What could not be listed is not known to be missing.
                     while self.upcoming.as_ref().is_some_and(|entry| entry.path().starts_with(&subtree)) {
                         self.upcoming = self.entries.next()?;
@@ -173,5 +175,14 @@ impl<R: Read> Join<'_, R> {
             self.upcoming = self.entries.next()?;
         }
         Ok(taken)
+    }
+}
+
+/// What can't be read is a finding of the tree, unless it is this process that lacks the means to read it.
+fn unreadable(path: &[u8], error: Error, take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(|e| Some(e.raw_os_error()));
+    match ours.contains(&error.errno()) || error.kind() == ErrorKind::Cancelled {
+        true => Err(error),
+        false => take(Pair::Unreadable(path, &error)),
     }
 }

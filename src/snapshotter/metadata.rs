@@ -18,7 +18,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Kind, Labels, Seal, Snapshot, Usage, record};
 use crate::error::{Error, ErrorKind, Result};
@@ -199,9 +199,16 @@ impl Metadata {
         tx.commit().map_err(failed)
     }
 
-    /// Changes the record of `key` as `change` says.
-    pub(super) fn change(&self, key: &str, change: impl FnOnce(&mut Snapshot) -> Result<()>) -> Result<Snapshot> {
-        let tx = self.db.begin_write().map_err(failed)?;
+    /// Changes the record of `key` as `change` says. What may be lost in a power cut goes to the disk with the next
+    /// change that may not.
+    pub(super) fn change(
+        &self,
+        key: &str,
+        durability: Durability,
+        change: impl FnOnce(&mut Snapshot) -> Result<()>,
+    ) -> Result<Snapshot> {
+        let mut tx = self.db.begin_write().map_err(failed)?;
+        tx.set_durability(durability).map_err(failed)?;
         let snapshot = {
             let mut snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
             let mut snapshot = require(&snapshots, key)?;
