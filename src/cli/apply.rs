@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::io::open;
@@ -37,8 +37,15 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
     let began = Instant::now();
     let root = Root::open(&args.root)?;
     let source = args.source.as_deref().map(Root::open).transpose()?;
-    let (manifest, _) = open(&args.manifest)?;
-    let options = ApplyOptions { source: source.is_some(), prune: args.prune, threads: 0 };
+    let (manifest, id) = open(&args.manifest)?;
+    if args.prune
+        && let Some(source) = &args.source
+        && source.canonicalize()?.starts_with(args.root.canonicalize()?)
+    {
+        bail!("--source lies in the directory that --prune would clear: keep it outside");
+    }
+    let skip = id.into_iter().collect();
+    let options = ApplyOptions { source: source.is_some(), prune: args.prune, threads: 0, skip };
     let plan = progress::shown(global, |progress| ops::plan(&root, manifest, &options, progress))?;
     if args.dry_run {
         let mut out = io::stdout().lock();

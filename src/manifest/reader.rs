@@ -14,7 +14,16 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 
 /// Largest resource in bytes: a file with some hundred thousand hard links fits. It bounds what one length in a
 /// hostile manifest can make us read before it is refused.
-const RESOURCE_MAX: u64 = 64 << 20;
+const RESOURCE_MAX: u64 = 32 << 20;
+
+/// Most paths of a resource: ext4 and btrfs allow 65,000 links, and each takes memory beyond its bytes.
+const PATHS_MAX: usize = 1 << 18;
+
+/// Most xattrs of a resource: the kernel lists names in 64 KiB, three bytes each at the least.
+const XATTRS_MAX: usize = 1 << 15;
+
+/// Device numbers that the kernel has: 12 bits of major, 20 of minor.
+const DEVICE_MAX: (u64, u64) = (0xfff, 0xf_ffff);
 
 /// Bytes asked of the source at once.
 const READ_BUFFER: usize = 64 << 10;
@@ -114,7 +123,7 @@ impl<R: Read> Reader<R> {
             std::cmp::Ordering::Greater => {}
             std::cmp::Ordering::Equal => return Err(invalid_path(start, first, "stands twice")),
             std::cmp::Ordering::Less => {
-                let message = format!("stands after {}: not sorted", Escaped(&self.last));
+                let message = format!("stands after {}: not sorted", cut(&self.last));
                 return Err(invalid_path(start, first, &message));
             }
         }
@@ -182,7 +191,10 @@ fn decode(body: &[u8], start: u64) -> Result<Resource> {
 
 fn set(resource: &mut Resource, number: u32, value: Value<'_>) -> Result<(), String> {
     match (number, value) {
-        (field::PATH, Value::Bytes(path)) => resource.paths.push(path.to_vec()),
+        (field::PATH, Value::Bytes(path)) => {
+            check_path(path, &resource.paths)?;
+            resource.paths.push(path.to_vec());
+        }
         (field::UID, Value::Varint(id)) => resource.uid = narrow(id, "uid")?,
         (field::GID, Value::Varint(id)) => resource.gid = narrow(id, "gid")?,
         (field::USER, Value::Bytes(name)) => resource.user = name.to_vec(),
@@ -203,12 +215,32 @@ fn set(resource: &mut Resource, number: u32, value: Value<'_>) -> Result<(), Str
         (field::TARGET, Value::Bytes(target)) => resource.target = target.to_vec(),
         (field::MAJOR, Value::Varint(major)) => resource.device.0 = major,
         (field::MINOR, Value::Varint(minor)) => resource.device.1 = minor,
-        (field::XATTR, Value::Bytes(message)) => resource.xattrs.push(decode_xattr(message)?),
+        (field::XATTR, Value::Bytes(message)) => {
+            let xattr = decode_xattr(message)?;
+            if resource.xattrs.len() == XATTRS_MAX {
+                return Err(format!("more than {XATTRS_MAX} xattrs"));
+            }
+            if resource.xattrs.last().is_some_and(|last| last.name >= xattr.name) {
+                return Err("xattrs are not sorted, or one stands twice".into());
+            }
+            resource.xattrs.push(xattr);
+        }
         (1..=field::XATTR, _) => return Err(format!("field {number} is of the wrong type")),
         // Fields of a later version of the format, and alternate data streams of Windows.
         _ => {}
     }
     Ok(())
+}
+
+/// Checks a path before it takes memory.
+fn check_path(path: &[u8], before: &[Vec<u8>]) -> Result<(), String> {
+    if before.last().is_some_and(|last| last.as_slice() >= path) {
+        return Err("the paths of a resource are not sorted, or one stands twice".into());
+    }
+    if before.len() == PATHS_MAX {
+        return Err(format!("more than {PATHS_MAX} paths"));
+    }
+    path::flaw(path).map_or(Ok(()), |flaw| Err(format!("path {} {flaw}", cut(path))))
 }
 
 fn narrow(id: u64, what: &str) -> Result<u32, String> {
@@ -236,19 +268,6 @@ fn check(resource: &Resource) -> Result<(), String> {
     if resource.paths.is_empty() {
         return Err("a resource without a path".into());
     }
-    for pair in resource.paths.windows(2) {
-        if pair[0] >= pair[1] {
-            return Err("the paths of a resource are not sorted, or one stands twice".into());
-        }
-    }
-    for path in &resource.paths {
-        if let Some(flaw) = path::flaw(path) {
-            return Err(match path.len() {
-                0..=256 => format!("path {} {flaw}", Escaped(path)),
-                len => format!("a path of {len} bytes {flaw}"),
-            });
-        }
-    }
     let kind = resource.mode.kind();
     if resource.paths.len() > 1 && matches!(kind, Kind::Directory) {
         return Err("a directory with several paths".into());
@@ -262,8 +281,14 @@ fn check(resource: &Resource) -> Result<(), String> {
     if resource.target.contains(&0) || kind == Kind::Symlink && resource.target.is_empty() {
         return Err("a symlink without a usable target".into());
     }
-    if !resource.xattrs.is_sorted_by(|a, b| a.name < b.name) {
-        return Err("xattrs are not sorted, or one stands twice".into());
+    if kind == Kind::Symlink && resource.mode.permissions() != 0o777 {
+        return Err("a symlink with permissions other than 0777".into());
+    }
+    if !resource.xattrs.is_empty() && !matches!(kind, Kind::Regular | Kind::Directory) {
+        return Err(format!("a {} with xattrs", kind.name()));
+    }
+    if resource.device.0 > DEVICE_MAX.0 || resource.device.1 > DEVICE_MAX.1 {
+        return Err(format!("device {}:{} is out of range", resource.device.0, resource.device.1));
     }
     Ok(())
 }
@@ -272,13 +297,19 @@ fn invalid(offset: u64, flaw: &str) -> Error {
     Error::new(ErrorKind::InvalidManifest, format!("invalid manifest at byte {offset}: {flaw}"))
 }
 
-/// Bytes of a path that an error shows.
+/// Bytes of a path or a value that an error shows.
 const SHOWN_MAX: usize = 256;
 
+/// What an error shows of bytes that may be long.
+fn cut(bytes: &[u8]) -> String {
+    match bytes.get(..SHOWN_MAX) {
+        Some(shown) => format!("{}… ({} bytes)", Escaped(shown), bytes.len()),
+        None => Escaped(bytes).to_string(),
+    }
+}
+
 fn invalid_path(offset: u64, path: &[u8], flaw: &str) -> Error {
-    let shown = &path[..path.len().min(SHOWN_MAX)];
-    let dots = if path.len() > SHOWN_MAX { "…" } else { "" };
-    invalid(offset, &format!("{}{dots}: {flaw}", Escaped(shown)))
+    invalid(offset, &format!("{}: {flaw}", cut(path)))
 }
 
 fn read_error(error: io::Error) -> Error {

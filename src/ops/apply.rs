@@ -15,9 +15,10 @@ pub use plan::plan;
 use super::finding::Finding;
 use crate::error::Escaped;
 use crate::manifest::{Kind, Resource};
+use crate::tree::InodeId;
 
 /// How to apply.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ApplyOptions {
     /// Whether contents will be at hand: without, files with other contents are left unresolved.
     pub source: bool,
@@ -25,6 +26,8 @@ pub struct ApplyOptions {
     pub prune: bool,
     /// Hashing threads; 0 means the cores, at most four.
     pub threads: usize,
+    /// Files that stay, whatever the manifest says: the manifest itself, if it lies in the tree.
+    pub skip: Vec<InodeId>,
 }
 
 /// Where the contents of a file come from.
@@ -80,6 +83,8 @@ pub enum Action {
         path: Vec<u8>,
         /// What it is to be.
         resource: Rc<Resource>,
+        /// Whether it was created by this plan: what it inherited goes then.
+        fresh: bool,
     },
 }
 
@@ -94,7 +99,7 @@ impl fmt::Display for Action {
                 write!(f, "create {} {}", resource.mode.kind().name(), Escaped(path))
             }
             Self::Link { path, to } => write!(f, "link {} to {}", Escaped(path), Escaped(to)),
-            Self::SetAttributes { path, resource } => {
+            Self::SetAttributes { path, resource, .. } => {
                 let kind = if resource.mode.kind() == Kind::Symlink { "owner" } else { "owner, mode and xattrs" };
                 write!(f, "set {kind} of {}", Escaped(path))
             }

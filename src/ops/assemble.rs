@@ -25,7 +25,7 @@ use crate::tree::InodeId;
 /// Bytes of the spill kept in memory: most trees never need a file.
 const SPILL_MEMORY: usize = 1 << 20;
 
-/// Spill bytes after which, with no hole left, the spill begins anew.
+/// Bytes copied out of the spill at once.
 const COPY_BUFFER: usize = 64 << 10;
 
 struct Group {
@@ -40,6 +40,7 @@ struct Hole {
 }
 
 pub struct Assembler<W: Write> {
+    early: bool,
     writer: Writer<W>,
     groups: HashMap<InodeId, Group>,
     holes: VecDeque<Hole>,
@@ -50,8 +51,11 @@ pub struct Assembler<W: Write> {
 }
 
 impl<W: Write> Assembler<W> {
-    pub fn new(out: W) -> Self {
+    /// With `early`, a group is complete when it has as many paths as its inode has links; without, at the end:
+    /// where something is mounted twice, more paths than links may lead to an inode.
+    pub fn new(out: W, early: bool) -> Self {
         Self {
+            early,
             writer: Writer::new(out),
             groups: HashMap::new(),
             holes: VecDeque::new(),
@@ -68,7 +72,7 @@ impl<W: Write> Assembler<W> {
         };
         if let Some(group) = self.groups.get_mut(&id) {
             group.resource.paths.extend(resource.paths);
-            if group.resource.paths.len() as u64 >= group.links {
+            if self.early && group.resource.paths.len() as u64 >= group.links {
                 self.drain(false)?;
             }
             return Ok(());
@@ -98,8 +102,8 @@ impl<W: Write> Assembler<W> {
     /// Writes out up to the first incomplete hole, or everything.
     fn drain(&mut self, all: bool) -> Result<()> {
         while let Some(hole) = self.holes.front() {
-            let complete =
-                self.groups.get(&hole.id).is_none_or(|group| group.resource.paths.len() as u64 >= group.links);
+            let complete = self.early
+                && self.groups.get(&hole.id).is_none_or(|group| group.resource.paths.len() as u64 >= group.links);
             if !complete && !all {
                 return Ok(());
             }
@@ -172,7 +176,7 @@ mod tests {
     }
 
     fn assembled(paths: &[(&str, Option<(u64, u64)>)]) -> Vec<String> {
-        let mut assembler = Assembler::new(Vec::new());
+        let mut assembler = Assembler::new(Vec::new(), true);
         for (path, link) in paths {
             let link = link.map(|(ino, links)| (InodeId { dev: 1, ino }, links));
             assembler.add(resource(path), link).unwrap();

@@ -54,7 +54,7 @@ pub fn build(
     let before = progress.bytes();
     walk(root, &walk_options, progress, |steps| {
         let out = std::io::BufWriter::with_capacity(WRITE_BUFFER, HashingStream::new(out));
-        let mut assembler = Assembler::new(out);
+        let mut assembler = Assembler::new(out, !root.may_hold_mounts());
         let mut entries = 0;
         while let Some(step) = steps.next()? {
             let (path, node) = match step {

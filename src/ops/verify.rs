@@ -9,8 +9,8 @@ use super::compare::{Links, Report, compare};
 use super::finding::{Finding, FindingKind};
 use super::resource::resource_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Entries, ManifestEntry, Resource};
-use crate::tree::{FileType, InodeId, Progress, Root, Step, Steps, WalkOptions, walk};
+use crate::manifest::{Entries, Kind, ManifestEntry, Resource};
+use crate::tree::{InodeId, Progress, Root, Step, Steps, WalkOptions, walk};
 
 /// How to verify.
 #[derive(Debug, Clone, Default)]
@@ -64,10 +64,10 @@ pub enum Pair<'a> {
     Missing(&'a ManifestEntry),
     /// The manifest lacks it.
     Extra(&'a [u8], &'a Resource),
-    /// Both have it.
-    Both(&'a ManifestEntry, &'a Resource, Option<InodeId>, &'a mut Links<u64, InodeId>),
-    /// It could not be read, or not listed.
-    Unreadable(&'a [u8], &'a Error),
+    /// Both have it; the inode and its number of links, if that is over one.
+    Both(&'a ManifestEntry, &'a Resource, Option<(InodeId, u64)>, &'a mut Links<u64, InodeId>),
+    /// It could not be read, or not listed; what the manifest has there, if it is the path itself.
+    Unreadable(&'a [u8], &'a Error, Option<&'a ManifestEntry>),
 }
 
 impl Pair<'_> {
@@ -86,11 +86,13 @@ impl Pair<'_> {
                 report(finding(entry.path(), FindingKind::Missing, expected, ""))
             }
             Self::Extra(_, _) if subset => Ok(()),
+            // No manifest records a socket, so one more is no difference.
+            Self::Extra(_, resource) if resource.mode.kind() == Kind::Socket => Ok(()),
             Self::Extra(path, resource) => report(finding(path, FindingKind::Extra, "", resource.mode.kind().name())),
-            Self::Unreadable(path, error) => report(finding(path, FindingKind::Unreadable, "", &error.to_string())),
-            Self::Both(entry, found, id, links) => {
+            Self::Unreadable(path, error, _) => report(finding(path, FindingKind::Unreadable, "", &error.to_string())),
+            Self::Both(entry, found, link, links) => {
                 compare(entry.path(), &entry.resource, found, subset, report)?;
-                links.check(entry.path(), entry.link_id(), id, report)
+                links.check(entry.path(), entry.link_id(), link.map(|(id, _)| id), report)
             }
         }
     }
@@ -108,13 +110,15 @@ pub fn join(
     let include_root = entries.includes_root()?;
     let walk_options = WalkOptions { threads: options.threads, include_root, skip: options.skip.clone() };
     walk(root, &walk_options, progress, |steps| {
-        Join { entries, skip: &options.skip, upcoming: None, links: Links::new() }.run(steps, take)
+        Join { entries, skip: &options.skip, unread: Vec::new(), upcoming: None, links: Links::new() }.run(steps, take)
     })
 }
 
 struct Join<'a, R> {
     entries: Entries<R>,
     skip: &'a [InodeId],
+    /// What was reported as unreadable, so that a directory is not reported again for its contents.
+    unread: Vec<Vec<u8>>,
     upcoming: Option<ManifestEntry>,
     links: Links<u64, InodeId>,
 }
@@ -128,15 +132,16 @@ impl<R: Read> Join<'_, R> {
                     self.missing_before(&path, take)?;
                     let expected = self.take_at(&path)?;
                     match (expected, node) {
-                        (_, Err(error)) => unreadable(&path, error, take)?,
-                        (_, Ok(node)) if self.skip.contains(&node.metadata.id) => {}
-                        // No manifest records a socket, so one more is no difference.
-                        (None, Ok(node)) if node.metadata.file_type == FileType::Socket => {}
+                        (expected, Err(error)) => {
+                            unreadable(&path, error, expected.as_ref(), take)?;
+                            self.remember_unread(path);
+                        }
+                        (None, Ok(node)) if self.skip.contains(&node.metadata.id) => {}
                         (None, Ok(node)) => take(Pair::Extra(&path, &resource_of(path.clone(), node)))?,
                         (Some(entry), Ok(node)) => {
-                            let id = node.metadata.link_id();
+                            let link = node.metadata.link_id().map(|id| (id, node.metadata.links));
                             let found = resource_of(path, node);
-                            take(Pair::Both(&entry, &found, id, &mut self.links))?;
+                            take(Pair::Both(&entry, &found, link, &mut self.links))?;
                         }
                     }
                 }
@@ -146,7 +151,9 @@ impl<R: Read> Join<'_, R> {
                         subtree.push(b'/');
                     }
                     self.missing_before(&subtree, take)?;
-                    unreadable(&path, error, take)?;
+                    if !self.unread.contains(&path) {
+                        unreadable(&path, error, None, take)?;
+                    }
                     // What could not be listed is not known to be missing.
                     while self.upcoming.as_ref().is_some_and(|entry| entry.path().starts_with(&subtree)) {
                         self.upcoming = self.entries.next()?;
@@ -159,6 +166,13 @@ impl<R: Read> Join<'_, R> {
             self.upcoming = self.entries.next()?;
         }
         Ok(())
+    }
+
+    /// Remembers a path until its contents, if it has any, must have come.
+    fn remember_unread(&mut self, path: Vec<u8>) {
+        let passed = |last: &Vec<u8>| path.as_slice() > [last, &b"/"[..]].concat().as_slice();
+        while self.unread.pop_if(|last| passed(last)).is_some() {}
+        self.unread.push(path);
     }
 
     fn missing_before(&mut self, path: &[u8], take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
@@ -179,10 +193,15 @@ impl<R: Read> Join<'_, R> {
 }
 
 /// What can't be read is a finding of the tree, unless it is this process that lacks the means to read it.
-fn unreadable(path: &[u8], error: Error, take: &mut dyn FnMut(Pair<'_>) -> Result<()>) -> Result<()> {
+fn unreadable(
+    path: &[u8],
+    error: Error,
+    expected: Option<&ManifestEntry>,
+    take: &mut dyn FnMut(Pair<'_>) -> Result<()>,
+) -> Result<()> {
     let ours = [Errno::MFILE, Errno::NFILE, Errno::NOMEM].map(|e| Some(e.raw_os_error()));
     match ours.contains(&error.errno()) || error.kind() == ErrorKind::Cancelled {
         true => Err(error),
-        false => take(Pair::Unreadable(path, &error)),
+        false => take(Pair::Unreadable(path, &error, expected)),
     }
 }

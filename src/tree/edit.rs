@@ -3,9 +3,9 @@
 //! the old inode or the new one, whole.
 
 use std::ffi::OsStr;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -67,14 +67,23 @@ impl Root {
     ///
     /// # Errors
     /// `InvalidInput` if the source has other contents: nothing was changed then.
-    pub fn put_file(&self, path: &[u8], source: OwnedFd, digest: Digest, attributes: Attributes<'_>) -> Result<()> {
-        self.beside(path, |parent, temporary| {
+    pub fn put_file(
+        &self,
+        path: &[u8],
+        source: OwnedFd,
+        (digest, size): (Digest, u64),
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
+        let create = |parent: &OwnedFd, temporary: &str| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rfs::openat(parent, temporary, flags, Mode::RUSR | Mode::WUSR)
-                .map_err(|e| failed("openat", path, e))?;
-            let copied = copy_and_hash(source.as_fd(), file.as_fd()).map_err(|e| failed("copy to", path, e))?;
-            if copied != digest {
+            rfs::openat(parent, temporary, flags, Mode::RUSR | Mode::WUSR)
+        };
+        self.beside(path, create, |_, _, file| {
+            let (copied, bytes) =
+                copy_and_hash(source.as_fd(), file.as_fd(), size).map_err(|e| failed("copy to", path, e))?;
+            if (copied, bytes) != (digest, size) {
                 let message = format!("{}: the source holds {copied}, not {digest}", Escaped(path));
+                let message = if bytes > size { format!("{}: the source is too long", Escaped(path)) } else { message };
                 return Err(Error::new(ErrorKind::InvalidInput, message));
             }
             set_attributes(&file, path, Attributes { remove_others: true, ..attributes })
@@ -86,25 +95,22 @@ impl Root {
     /// # Errors
     /// As [`Root::parent`].
     pub fn put_special(&self, path: &[u8], special: Special<'_>, attributes: Attributes<'_>) -> Result<()> {
-        self.beside(path, |parent, temporary| {
-            match special {
-                Special::Symlink(target) => rfs::symlinkat(target, parent, temporary),
-                Special::Node(file_type, (major, minor)) => {
-                    let device = match (u32::try_from(major), u32::try_from(minor)) {
-                        (Ok(major), Ok(minor)) => rfs::makedev(major, minor),
-                        _ => return Err(failed("mknodat", path, Errno::OVERFLOW)),
-                    };
-                    rfs::mknodat(parent, temporary, raw_type(file_type), Mode::RUSR | Mode::WUSR, device)
-                }
+        let create = |parent: &OwnedFd, temporary: &str| match special {
+            Special::Symlink(target) => rfs::symlinkat(target, parent, temporary),
+            Special::Node(file_type, (major, minor)) => {
+                let device = match (u32::try_from(major), u32::try_from(minor)) {
+                    (Ok(major), Ok(minor)) => rfs::makedev(major, minor),
+                    _ => return Err(Errno::OVERFLOW),
+                };
+                rfs::mknodat(parent, temporary, raw_type(file_type), Mode::RUSR | Mode::WUSR, device)
             }
-            .map_err(|e| failed("create", path, e))?;
+        };
+        self.beside(path, create, |parent, temporary, ()| {
             own(parent, temporary, attributes).map_err(|e| failed("fchownat", path, e))?;
-            if matches!(special, Special::Node(..)) {
-                // The temporary name is ours alone and no symlink.
-                let mode = Mode::from_raw_mode(attributes.permissions);
-                rfs::chmodat(parent, temporary, mode, AtFlags::empty()).map_err(|e| failed("fchmodat", path, e))?;
+            match special {
+                Special::Symlink(_) => Ok(()),
+                Special::Node(file_type, _) => set_special_mode(parent, temporary, file_type, path, attributes),
             }
-            Ok(())
         })
     }
 
@@ -114,9 +120,9 @@ impl Root {
     /// As [`Root::parent`], for either path.
     pub fn put_link(&self, path: &[u8], to: &[u8]) -> Result<()> {
         let (to_parent, to_name) = self.parent(to)?;
-        self.beside(path, |parent, temporary| {
-            rfs::linkat(&to_parent, to_name, parent, temporary, AtFlags::empty()).map_err(|e| failed("linkat", path, e))
-        })
+        let create =
+            |parent: &OwnedFd, temporary: &str| rfs::linkat(&to_parent, to_name, parent, temporary, AtFlags::empty());
+        self.beside(path, create, |_, _, ()| Ok(()))
     }
 
     /// Changes owner, permissions and extended attributes of a file or directory where it is.
@@ -163,13 +169,23 @@ impl Root {
         rfs::syncfs(&fd).map_err(|e| failed("syncfs", b"/", e))
     }
 
-    /// Lets `make` create something under a temporary name beside `path`, then renames it; removes it on failure.
-    fn beside(&self, path: &[u8], make: impl FnOnce(&OwnedFd, &str) -> Result<()>) -> Result<()> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
+    /// Lets `create` make something under a temporary name beside `path` and `finish` complete it, then renames it;
+    /// removes it on failure. The name can't be guessed; a name that exists is somebody else's and stays.
+    fn beside<T>(
+        &self,
+        path: &[u8],
+        create: impl Fn(&OwnedFd, &str) -> Result<T, Errno>,
+        finish: impl FnOnce(&OwnedFd, &str, T) -> Result<()>,
+    ) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let temporary = format!("{TEMPORARY_PREFIX}{}-{count}", std::process::id());
-        let made = make(&parent, &temporary).and_then(|()| {
+        let (temporary, created) = loop {
+            let temporary = format!("{TEMPORARY_PREFIX}{:016x}", RandomState::new().build_hasher().finish());
+            match create(&parent, &temporary) {
+                Err(Errno::EXIST) => {}
+                created => break (temporary, created.map_err(|e| failed("create", path, e))?),
+            }
+        };
+        let made = finish(&parent, &temporary, created).and_then(|()| {
             rfs::renameat(&parent, temporary.as_str(), &parent, name).map_err(|e| failed("renameat", path, e))
         });
         // Also after a rename that did nothing, because both names were the same inode.
@@ -178,6 +194,25 @@ impl Root {
             Err(e) => made.and(Err(failed("unlinkat", path, e))),
         }
     }
+}
+
+/// Sets the permissions of a fifo or device through a handle: whoever can write the directory may have put a symlink
+/// in its place meanwhile, and `fchmodat` would follow it.
+fn set_special_mode(
+    parent: &OwnedFd,
+    name: &str,
+    file_type: FileType,
+    path: &[u8],
+    attributes: Attributes<'_>,
+) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rfs::openat(parent, name, flags, Mode::empty()).map_err(|e| failed("openat", path, e))?;
+    let stat = rfs::fstat(&fd).map_err(|e| failed("fstat", path, e))?;
+    if Metadata::from_stat(&stat).is_none_or(|metadata| metadata.file_type != file_type) {
+        return Err(Error::new(ErrorKind::Changed, format!("{}: its type changed", Escaped(path))));
+    }
+    let handle = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    rfs::chmod(handle, Mode::from_raw_mode(attributes.permissions)).map_err(|e| failed("fchmod", path, e))
 }
 
 fn own(parent: &OwnedFd, name: impl rustix::path::Arg, attributes: Attributes<'_>) -> Result<(), Errno> {

@@ -284,17 +284,22 @@ fn hash(fd: BorrowedFd<'_>, before: &Stat, scratch: &mut Scratch, progress: &Pro
     Ok(hasher.finish())
 }
 
-/// Copies to the end and gives the digest of what was copied.
-pub(super) fn copy_and_hash(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<Digest, Errno> {
+/// Copies to the end, or until there was more than `limit`; gives the digest and the length of what was copied.
+pub(super) fn copy_and_hash(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: u64) -> Result<(Digest, u64), Errno> {
     let mut buffer = vec![0; READ_BUFFER];
     let mut hasher = Hasher::default();
+    let mut total = 0;
     loop {
+        if total > limit {
+            return Ok((hasher.finish(), total));
+        }
         let n = match rustix::io::read(from, buffer.as_mut_slice()) {
             Err(Errno::INTR) => continue,
-            Ok(0) => return Ok(hasher.finish()),
+            Ok(0) => return Ok((hasher.finish(), total)),
             n => n?,
         };
         hasher.update(&buffer[..n]);
+        total += n as u64;
         let mut rest = &buffer[..n];
         while !rest.is_empty() {
             match rustix::io::write(to, rest) {
@@ -303,6 +308,15 @@ pub(super) fn copy_and_hash(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<
             }
         }
     }
+}
+
+/// Hashes an open file to its end.
+///
+/// # Errors
+/// Of kind `Io`; `Changed` if it grew or shrank meanwhile.
+pub fn hash_file(file: &OwnedFd) -> Result<Digest> {
+    let stat = rfs::fstat(file).map_err(|e| call("fstat", e))?;
+    hash(file.as_fd(), &stat, &mut Scratch::new(), &Progress::default())
 }
 
 /// Extended attributes of an open inode, sorted by name.

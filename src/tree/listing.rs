@@ -79,6 +79,8 @@ impl Listing {
     fn sort(&mut self) {
         let names = &self.names;
         self.places.sort_unstable_by(|a, b| compare(name_in(names, a), a.subtree, name_in(names, b), b.subtree));
+        // A directory that is renamed in while it is read may come twice.
+        self.places.dedup_by(|a, b| a.subtree == b.subtree && name_in(names, a) == name_in(names, b));
         self.names.shrink_to_fit();
         self.places.shrink_to_fit();
     }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The top of a tree, beneath which every path is resolved.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Escaped, Result};
 
 /// Bytes of a path that the kernel takes at once, less the final NUL; a longer one is resolved in pieces.
 const PATH_PIECE: usize = 4095;
@@ -53,6 +53,23 @@ impl Root {
         openat(&self.fd, c".", flags, Mode::empty()).map_err(|e| Error::io("openat", ".", e))
     }
 
+    /// Whether something may be mounted beneath the root: an inode may then be reached by more paths than it has
+    /// links. True also where that can't be found out.
+    pub fn may_hold_mounts(&self) -> bool {
+        let root = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
+        let mounts = std::fs::read("/proc/self/mountinfo");
+        let (Ok(root), Ok(mounts)) = (root, mounts) else { return true };
+        // A deleted or detached directory has no path there; the root of everything has every mount beneath it.
+        let root = root.as_os_str().as_bytes();
+        if root.first() != Some(&b'/') || root == b"/" {
+            return true;
+        }
+        mounts.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4)).any(|point| {
+            let point = unescape_octal(point);
+            point.strip_prefix(root).is_some_and(|rest| rest.first() == Some(&b'/'))
+        })
+    }
+
     /// Opens the directory that holds `path` and gives the last component. `path` begins with `/`.
     ///
     /// # Errors
@@ -62,8 +79,7 @@ impl Root {
         let slash = path.iter().rposition(|&b| b == b'/').unwrap_or(0);
         let name = path.get(slash + 1..).unwrap_or_default();
         if matches!(name, b"" | b"." | b"..") {
-            let path = OsString::from_vec(path.to_vec());
-            return Err(Error::new(ErrorKind::InvalidInput, format!("{} has no last component", path.display())));
+            return Err(Error::new(ErrorKind::InvalidInput, format!("{} has no last component", Escaped(path))));
         }
         Ok((self.directory(&path[..slash])?, OsStr::from_bytes(name)))
     }
@@ -123,12 +139,32 @@ fn longest_piece(components: &[&[u8]]) -> (Vec<u8>, usize) {
     (piece, taken)
 }
 
+/// Undoes mountinfo's `\ooo`.
+fn unescape_octal(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|d| std::str::from_utf8(d).ok());
+        match digits.filter(|_| byte == b'\\').and_then(|d| u8::from_str_radix(d, 8).ok()) {
+            Some(unescaped) => {
+                out.push(unescaped);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
 fn resolution_error(path: &[u8], errno: Errno) -> Error {
     let shown = Path::new(OsStr::from_bytes(path));
     match errno {
         // With NOFOLLOW and DIRECTORY a symlink answers NOTDIR; with openat2, LOOP.
         Errno::LOOP | Errno::XDEV | Errno::NOTDIR => {
-            let message = format!("{} does not lie beneath the root by directories alone", shown.display());
+            let message = format!("{} does not lie beneath the root by directories alone", Escaped(path));
             Error::new(ErrorKind::Escape, message).with_source(io::Error::from(errno))
         }
         errno => Error::io("openat2", shown, errno),

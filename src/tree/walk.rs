@@ -176,13 +176,10 @@ impl Shared<'_> {
                 if index >= batch.tasks.len() || self.stopping.load(Ordering::Relaxed) {
                     break;
                 }
+                // Dropped by a panic too: the consumer must not wait for a task that nobody will end.
+                let _done = DoneOnDrop { shared: self, batch: &batch };
                 let result = self.perform(&batch, &batch.tasks[index], &mut scratch);
                 *batch.results[index].lock().unwrap_or_else(PoisonError::into_inner) = result;
-                if batch.undone.fetch_sub(1, Ordering::AcqRel) == 1 {
-                    // Under the lock, or the consumer could look before and sleep after.
-                    let _queue = self.lock();
-                    self.done.notify_all();
-                }
             }
         }
     }
@@ -276,6 +273,21 @@ impl Shared<'_> {
 /// Only a step that was taken twice could meet this.
 fn unfinished() -> Error {
     Error::new(ErrorKind::Io, "was not read")
+}
+
+struct DoneOnDrop<'a> {
+    shared: &'a Shared<'a>,
+    batch: &'a Batch,
+}
+
+impl Drop for DoneOnDrop<'_> {
+    fn drop(&mut self) {
+        if self.batch.undone.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Under the lock, or the consumer could look before and sleep after.
+            let _queue = self.shared.lock();
+            self.shared.done.notify_all();
+        }
+    }
 }
 
 struct StopOnDrop<'a>(&'a Shared<'a>);

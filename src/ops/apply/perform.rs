@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The changes of a plan, one after the other.
 
+use std::collections::HashSet;
+use std::os::fd::OwnedFd;
+
+use super::plan::is_below;
 use super::{Action, ApplyPlan, ApplyReport, Contents};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::manifest::{Kind, Resource};
 use crate::ops::finding::{Finding, FindingKind};
-use crate::tree::{Attributes, FileType, Progress, Root, Special, Xattr};
+use crate::tree::{Attributes, FileType, Progress, Root, Special, Xattr, hash_file};
 
 impl Action {
     /// The path that it changes.
@@ -36,27 +40,71 @@ impl ApplyPlan {
         report: &mut dyn FnMut(Finding) -> Result<()>,
     ) -> Result<ApplyReport> {
         let mut total = ApplyReport::default();
+        let performed = self.perform_all(root, source, progress, &mut total, report);
+        // What was done before an error is done, too.
+        let synced = if total.done > 0 { root.sync() } else { Ok(()) };
+        performed.and(synced).map(|()| total)
+    }
+
+    fn perform_all(
+        &self,
+        root: &Root,
+        source: Option<&Root>,
+        progress: &Progress,
+        total: &mut ApplyReport,
+        report: &mut dyn FnMut(Finding) -> Result<()>,
+    ) -> Result<()> {
+        let mut tell = |action: &Action, error: Error| {
+            report(Finding {
+                path: action.path().to_vec(),
+                kind: FindingKind::Digest,
+                xattr: Vec::new(),
+                expected: String::new(),
+                found: error.to_string(),
+            })
+        };
+        // Directories that stay, because the contents of the file in their place are not to be had.
+        let mut staying = HashSet::new();
+        for action in self.replacing_directories() {
+            if let Err(error) = check_source(action, source) {
+                tell(action, error)?;
+                staying.insert(action.path());
+            }
+        }
+        // Files that keep what they have, likewise.
+        let mut kept = HashSet::new();
         for action in &self.actions {
             progress.check()?;
+            let stays = |path: &[u8]| staying.iter().any(|staying| *staying == path || is_below(path, staying));
+            let on_kept = matches!(action, Action::Link { to, .. } if kept.contains(to.as_slice()) || stays(to));
+            if stays(action.path()) || on_kept {
+                continue;
+            }
             match self.perform_one(action, root, source) {
                 Ok(()) => total.done += 1,
                 Err(Unresolved::Source(error)) => {
-                    total.unresolved += 1;
-                    report(Finding {
-                        path: action.path().to_vec(),
-                        kind: FindingKind::Digest,
-                        xattr: Vec::new(),
-                        expected: String::new(),
-                        found: error.to_string(),
-                    })?;
+                    tell(action, error)?;
+                    kept.insert(action.path());
                 }
                 Err(Unresolved::Other(error)) => return Err(error),
             }
         }
-        if total.done > 0 {
-            root.sync()?;
-        }
-        Ok(total)
+        total.unresolved = (staying.len() + kept.len()) as u64;
+        Ok(())
+    }
+
+    /// Files that take the place of a directory, which goes before they come.
+    fn replacing_directories(&self) -> impl Iterator<Item = &Action> {
+        let directories: HashSet<&[u8]> = self
+            .actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Remove { path, directory: true } => Some(path.as_slice()),
+                _ => None,
+            })
+            .collect();
+        let is_write = |action: &&Action| matches!(action, Action::Write { .. });
+        self.actions.iter().filter(is_write).filter(move |action| directories.contains(action.path()))
     }
 
     fn perform_one(&self, action: &Action, root: &Root, source: Option<&Root>) -> Result<(), Unresolved> {
@@ -64,42 +112,23 @@ impl ApplyPlan {
             Action::Remove { path, directory } => root.remove(path, *directory)?,
             Action::MakeDirectory { path } => root.make_directory(path)?,
             Action::Write { path, resource, contents } => {
-                let (from, origin) = match (contents, source) {
-                    (Contents::Source, Some(source)) => (source, path),
-                    (Contents::Source, None) => {
-                        let message = format!("{}: no source of contents", Escaped(path));
-                        return Err(Unresolved::Source(Error::new(ErrorKind::InvalidInput, message)));
-                    }
-                    (Contents::Tree(origin), _) => (root, origin),
-                };
-                // A group of hard links may lie in the source under any of its names.
-                let mut names = std::iter::once(origin).chain(resource.paths.iter().filter(|p| *p != origin));
-                let file = loop {
-                    match names.next().map(|name| from.open_inode(name, FileType::Regular)) {
-                        Some(Err(error)) if error.kind() == ErrorKind::NotFound && resource.paths.len() > 1 => {}
-                        Some(opened) => break opened.map_err(|e| Unresolved::Source(e.context("source")))?,
-                        None => {
-                            let error = Error::new(ErrorKind::NotFound, "source: none of its names is there");
-                            return Err(Unresolved::Source(error));
-                        }
-                    }
-                };
+                let file = open_contents(path, resource, contents, root, source).map_err(Unresolved::Source)?;
                 let Some(digest) = resource.digest else { return Ok(()) };
                 let xattrs = xattrs_of(resource);
-                root.put_file(path, file, digest, attributes_of(resource, &xattrs, true)).map_err(|e| {
-                    match e.kind() {
+                root.put_file(path, file, (digest, resource.size), attributes_of(resource, &xattrs, true)).map_err(
+                    |e| match e.kind() {
                         ErrorKind::InvalidInput => Unresolved::Source(e),
                         _ => Unresolved::Other(e),
-                    }
-                })?;
+                    },
+                )?;
             }
             Action::Create { path, resource } => {
                 root.put_special(path, special_of(resource), attributes_of(resource, &[], true))?;
             }
             Action::Link { path, to } => root.put_link(path, to)?,
-            Action::SetAttributes { path, resource } => {
+            Action::SetAttributes { path, resource, fresh } => {
                 let xattrs = xattrs_of(resource);
-                let attributes = attributes_of(resource, &xattrs, self.prune);
+                let attributes = attributes_of(resource, &xattrs, self.prune || *fresh);
                 match resource.mode.kind() {
                     Kind::Symlink => root.set_owner(path, attributes)?,
                     Kind::Directory => root.set_attributes(path, FileType::Directory, attributes)?,
@@ -108,6 +137,44 @@ impl ApplyPlan {
             }
         }
         Ok(())
+    }
+}
+
+/// Opens what holds the contents of a file.
+fn open_contents(
+    path: &[u8],
+    resource: &Resource,
+    contents: &Contents,
+    root: &Root,
+    source: Option<&Root>,
+) -> Result<OwnedFd> {
+    let (from, origin) = match (contents, source) {
+        (Contents::Tree(origin), _) => (root, origin.as_slice()),
+        (Contents::Source, Some(source)) => (source, path),
+        (Contents::Source, None) => return Err(Error::new(ErrorKind::InvalidInput, "no source of contents")),
+    };
+    // A group of hard links may lie in the source under any of its names.
+    let mut first = from.open_inode(origin, FileType::Regular);
+    for name in &resource.paths {
+        match first {
+            Err(error) if error.kind() == ErrorKind::NotFound && name != origin => {
+                first = from.open_inode(name, FileType::Regular).map_err(|_| error);
+            }
+            _ => break,
+        }
+    }
+    first.map_err(|error| error.context("source"))
+}
+
+/// Makes sure that the source holds the contents that `action` needs.
+fn check_source(action: &Action, source: Option<&Root>) -> Result<()> {
+    let (Action::Write { path, resource, contents: Contents::Source }, Some(source)) = (action, source) else {
+        return Ok(());
+    };
+    let file = open_contents(path, resource, &Contents::Source, source, Some(source))?;
+    match hash_file(&file)? {
+        found if resource.digest == Some(found) => Ok(()),
+        found => Err(Error::new(ErrorKind::InvalidInput, format!("{}: the source holds {found}", Escaped(path)))),
     }
 }
 

@@ -22,8 +22,8 @@ use crate::tree::{InodeId, Progress, Root};
 /// # Errors
 /// The manifest is invalid, or lacks the directory that holds one of its paths; the tree can't be read.
 pub fn plan(root: &Root, manifest: impl Read, options: &ApplyOptions, progress: &Progress) -> Result<ApplyPlan> {
-    let mut planner = Planner { options: *options, ..Planner::default() };
-    let verify = VerifyOptions { threads: options.threads, ..VerifyOptions::default() };
+    let mut planner = Planner { options: options.clone(), ..Planner::default() };
+    let verify = VerifyOptions { threads: options.threads, skip: options.skip.clone(), subset: false };
     let mut entries = 0;
     join(root, manifest, &verify, progress, &mut |pair| {
         entries += 1;
@@ -37,8 +37,8 @@ pub fn plan(root: &Root, manifest: impl Read, options: &ApplyOptions, progress: 
 /// A path of a hard link group, as it was found.
 struct Member {
     path: Vec<u8>,
-    /// The inode and what differs, unless it is missing or of another type.
-    present: Option<(Option<InodeId>, Differences)>,
+    /// The inode, its number of links, and what differs; unless it is missing or of another type.
+    present: Option<(Option<(InodeId, u64)>, Differences)>,
 }
 
 struct Group {
@@ -77,7 +77,7 @@ struct Planner {
 impl Planner {
     fn take(&mut self, pair: Pair<'_>) -> Result<()> {
         match pair {
-            Pair::Unreadable(_, error) => Err(Error::new(ErrorKind::Io, format!("the tree can't be read: {error}"))),
+            Pair::Unreadable(path, error, entry) => self.unreadable(path, error, entry),
             Pair::Extra(path, resource) => {
                 self.extra(path, resource);
                 Ok(())
@@ -87,11 +87,35 @@ impl Planner {
                 self.missing(entry);
                 Ok(())
             }
-            Pair::Both(entry, found, id, _) => {
+            Pair::Both(entry, found, link, _) => {
                 self.check_parent(entry)?;
-                self.both(entry, found, id)
+                self.both(entry, found, link)
             }
         }
+    }
+
+    /// A file whose contents can't be read is written anew; about anything else nothing is known.
+    fn unreadable(&mut self, path: &[u8], error: &Error, entry: Option<&ManifestEntry>) -> Result<()> {
+        match entry {
+            Some(entry) if entry.resource.mode.kind() == Kind::Regular && error.kind() == ErrorKind::Io => {
+                self.check_parent(entry)?;
+                self.missing(entry);
+            }
+            _ => {
+                if let Some(entry) = entry {
+                    self.check_parent(entry)?;
+                }
+                self.blocked.insert(path.to_vec());
+                self.unresolved.push(Finding {
+                    path: path.to_vec(),
+                    kind: FindingKind::Unreadable,
+                    xattr: Vec::new(),
+                    expected: String::new(),
+                    found: error.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn extra(&mut self, path: &[u8], found: &Resource) {
@@ -111,7 +135,7 @@ impl Planner {
         self.create(entry.path(), &entry.resource);
     }
 
-    fn both(&mut self, entry: &ManifestEntry, found: &Resource, id: Option<InodeId>) -> Result<()> {
+    fn both(&mut self, entry: &ManifestEntry, found: &Resource, link: Option<(InodeId, u64)>) -> Result<()> {
         let mut differences = Differences::default();
         let mut type_differs = None;
         compare(entry.path(), &entry.resource, found, !self.options.prune, &mut |finding| {
@@ -127,18 +151,20 @@ impl Planner {
         if let Some(finding) = type_differs {
             self.replace(entry, found, finding);
         } else if entry.link_id().is_some() {
-            self.claim(id, entry.number);
-            self.member(entry, Some((id, differences)));
+            self.claim(link, entry.number);
+            self.member(entry, Some((link, differences)));
         } else {
-            let shared = !self.claim(id, entry.number);
+            let claimed = self.claim(link, entry.number);
+            // Other paths lead to it, here or outside of the tree: what is to change must not change for them.
+            let shared = !claimed || link.is_some() && differences.attributes;
             self.mend(entry, differences, shared);
         }
         Ok(())
     }
 
     /// Notes whose inode it is; false if it is another resource's already.
-    fn claim(&mut self, id: Option<InodeId>, number: u64) -> bool {
-        id.is_none_or(|id| *self.inodes.entry(id).or_insert(number) == number)
+    fn claim(&mut self, link: Option<(InodeId, u64)>, number: u64) -> bool {
+        link.is_none_or(|(id, _)| *self.inodes.entry(id).or_insert(number) == number)
     }
 
     /// Something of another type is there.
@@ -158,11 +184,7 @@ impl Planner {
         let (path, resource) = (entry.path(), &entry.resource);
         match resource.mode.kind() {
             Kind::Regular if differences.contents => self.create(path, resource),
-            Kind::Regular if shared => self.creations.push(Action::Write {
-                path: path.to_vec(),
-                resource: Rc::clone(resource),
-                contents: Contents::Tree(path.to_vec()),
-            }),
+            Kind::Regular if shared => self.copy(path, resource),
             Kind::Regular | Kind::Directory if differences.attributes => self.attributes(path, resource),
             Kind::Symlink if differences.attributes && !differences.contents => self.attributes(path, resource),
             Kind::Regular | Kind::Directory | Kind::Socket => {}
@@ -172,7 +194,7 @@ impl Planner {
     }
 
     fn attributes(&mut self, path: &[u8], resource: &Rc<Resource>) {
-        let action = Action::SetAttributes { path: path.to_vec(), resource: Rc::clone(resource) };
+        let action = Action::SetAttributes { path: path.to_vec(), resource: Rc::clone(resource), fresh: false };
         match resource.mode.kind() {
             Kind::Directory => self.directories.push(action),
             _ => self.creations.push(action),
@@ -184,7 +206,7 @@ impl Planner {
         match resource.mode.kind() {
             Kind::Directory => {
                 self.creations.push(Action::MakeDirectory { path: path.clone() });
-                self.directories.push(Action::SetAttributes { path, resource });
+                self.directories.push(Action::SetAttributes { path, resource, fresh: true });
             }
             Kind::Regular if self.options.source => {
                 self.creations.push(Action::Write { path, resource, contents: Contents::Source });
@@ -200,7 +222,7 @@ impl Planner {
         }
     }
 
-    fn member(&mut self, entry: &ManifestEntry, present: Option<(Option<InodeId>, Differences)>) {
+    fn member(&mut self, entry: &ManifestEntry, present: Option<(Option<(InodeId, u64)>, Differences)>) {
         let group = self
             .groups
             .entry(entry.number)
@@ -211,33 +233,51 @@ impl Planner {
     /// Finds the member that is right, or makes the first one right, and links the others to it.
     fn group(&mut self, number: u64, group: Group) {
         let is_regular = group.resource.mode.kind() == Kind::Regular;
-        let right = group.members.iter().position(|member| {
-            member.present.is_some_and(|(id, differences)| {
-                let mendable = !differences.contents && (is_regular || !differences.attributes);
-                mendable && id.is_none_or(|id| self.inodes.get(&id) == Some(&number))
-            })
+        let right = group.members.iter().find_map(|member| {
+            let (link, differences) = member.present?;
+            let mendable = !differences.contents && (is_regular || !differences.attributes);
+            let ours = link.is_none_or(|(id, _)| self.inodes.get(&id) == Some(&number));
+            (mendable && ours).then_some((member, link, differences))
         });
-        let donor = right.unwrap_or(0);
-        match right.and_then(|n| group.members[n].present) {
-            Some((_, differences)) if differences.attributes => {
-                self.attributes(&group.members[donor].path, &group.resource);
+        let inode = match right {
+            Some((_, link, differences)) if !differences.attributes => link.map(|(id, _)| id),
+            Some((member, link, _)) => {
+                let is_inode = |m: &&Member| m.present.is_some_and(|(l, _)| l.is_some() && l == link);
+                let paths = group.members.iter().filter(is_inode).count().max(1) as u64;
+                if link.is_none_or(|(_, links)| links <= paths) {
+                    self.attributes(&member.path, &group.resource);
+                    link.map(|(id, _)| id)
+                } else {
+                    // Paths outside of the group lead to it: they keep the inode as it is.
+                    self.copy(&member.path, &group.resource);
+                    None
+                }
             }
-            Some(_) => {}
             None => {
                 let unresolved = self.unresolved.len();
-                self.create(&group.members[donor].path, &group.resource);
+                self.create(&group.members[0].path, &group.resource);
                 if self.unresolved.len() > unresolved {
                     return;
                 }
+                None
+            }
+        };
+        let donor = right.map_or(&group.members[0], |(member, ..)| member);
+        for member in &group.members {
+            let linked = inode.is_some() && member.present.is_some_and(|(link, _)| link.map(|(id, _)| id) == inode);
+            if !linked && member.path != donor.path {
+                self.links.push(Action::Link { path: member.path.clone(), to: donor.path.clone() });
             }
         }
-        let inode = right.and_then(|n| group.members[n].present).and_then(|(id, _)| id);
-        for (n, member) in group.members.iter().enumerate() {
-            let linked = inode.is_some() && member.present.is_some_and(|(id, _)| id == inode);
-            if n != donor && !linked {
-                self.links.push(Action::Link { path: member.path.clone(), to: group.members[donor].path.clone() });
-            }
-        }
+    }
+
+    /// A new inode with the contents that the path has now.
+    fn copy(&mut self, path: &[u8], resource: &Rc<Resource>) {
+        self.creations.push(Action::Write {
+            path: path.to_vec(),
+            resource: Rc::clone(resource),
+            contents: Contents::Tree(path.to_vec()),
+        });
     }
 
     /// Every path must lie in a directory of the manifest.
@@ -269,20 +309,33 @@ impl Planner {
         for (number, group) in std::mem::take(&mut self.groups) {
             self.group(number, group);
         }
-        let blocked = &self.blocked;
-        let is_blocked = |action: &Action| blocked.contains(action.path());
-        self.unresolved
-            .extend(self.conflicts.into_iter().filter(|(path, _)| blocked.contains(path)).map(|(_, finding)| finding));
+        // What can't be put there is no reason to remove what is there.
+        self.blocked.extend(self.unresolved.iter().map(|finding| finding.path.clone()));
+        let blocked = std::mem::take(&mut self.blocked);
+        let stays = |path: &[u8]| {
+            // Itself, or a directory above it.
+            let slashes = path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(n, _)| n);
+            !blocked.is_empty() && (blocked.contains(path) || slashes.into_iter().any(|n| blocked.contains(&path[..n])))
+        };
+        for (path, finding) in self.conflicts {
+            if blocked.contains(&path) && !self.unresolved.iter().any(|known| known.path == path) {
+                self.unresolved.push(finding);
+            }
+        }
         let mut actions: Vec<Action> = self.removals.into_iter().rev().collect();
         self.creations.sort_by(|a, b| a.path().cmp(b.path()));
         actions.extend(self.creations);
         actions.extend(self.links);
         actions.extend(self.directories.into_iter().rev());
-        actions.retain(|action| !is_blocked(action));
+        actions.retain(|action| {
+            let on_blocked = matches!(action, Action::Link { to, .. } if stays(to));
+            !stays(action.path()) && !on_blocked
+        });
         ApplyPlan { actions, unresolved: self.unresolved, prune: self.options.prune, ..ApplyPlan::default() }
     }
 }
 
-fn is_below(path: &[u8], directory: &[u8]) -> bool {
+/// Whether `path` lies in `directory`, at any depth.
+pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
 }

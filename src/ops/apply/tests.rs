@@ -17,7 +17,7 @@ fn manifest_of(dir: &Path) -> Vec<u8> {
 
 fn apply(dir: &Path, manifest: &[u8], source: Option<&Path>, prune: bool) -> Result<(ApplyReport, usize, usize)> {
     let root = Root::open(dir)?;
-    let options = ApplyOptions { source: source.is_some(), prune, threads: 1 };
+    let options = ApplyOptions { source: source.is_some(), prune, threads: 1, ..ApplyOptions::default() };
     let plan = plan(&root, manifest, &options, &Progress::default())?;
     let source = source.map(Root::open).transpose()?;
     let report = plan.perform(&root, source.as_ref(), &Progress::default(), &mut |_| Ok(()))?;
@@ -196,4 +196,63 @@ fn a_manifest_without_a_parent_directory_changes_nothing() {
     let error = apply(dir.path(), &writer.into_inner(), Some(source.path()), false).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidManifest);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_link_that_leaves_the_tree_is_cut_and_what_it_shares_stays() {
+    let source = source();
+    let manifest = manifest_of(source.path());
+    let dir = tempfile::tempdir().unwrap();
+    apply(dir.path(), &manifest, Some(source.path()), false).unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f"), "s").unwrap();
+    fs::set_permissions(outside.path().join("f"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(dir.path().join("suid")).unwrap();
+    fs::hard_link(outside.path().join("f"), dir.path().join("suid")).unwrap();
+    apply(dir.path(), &manifest, None, false).unwrap();
+    assert_eq!(findings(dir.path(), &manifest), [""; 0]);
+    assert_eq!(fs::metadata(outside.path().join("f")).unwrap().permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_source_without_the_contents_costs_nothing_that_is_there() {
+    let source = source();
+    let manifest = manifest_of(source.path());
+    let empty = tempfile::tempdir().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("a/deep")).unwrap();
+    fs::write(dir.path().join("0linked"), "precious-0").unwrap();
+    fs::write(dir.path().join("a/deep/linked"), "precious-1").unwrap();
+    fs::create_dir(dir.path().join("suid")).unwrap();
+    fs::write(dir.path().join("suid/precious"), "2").unwrap();
+    for prune in [false, true] {
+        for source in [None, Some(empty.path())] {
+            let (report, _, unresolved) = apply(dir.path(), &manifest, source, prune).unwrap();
+            assert!(report.unresolved + unresolved as u64 > 0);
+            let read = |name: &str| fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(read("0linked"), "precious-0", "{prune} {source:?}");
+            assert_eq!(read("a/deep/linked"), "precious-1");
+            assert_eq!(read("suid/precious"), "2");
+            // The rest went on.
+            assert_eq!(fs::metadata(dir.path().join("closed")).unwrap().permissions().mode() & 0o7777, 0o555);
+        }
+    }
+}
+
+#[test]
+fn sockets_and_the_manifest_itself_are_treated_as_what_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("keep")).unwrap();
+    let manifest = manifest_of(dir.path());
+    fs::write(dir.path().join("m.pb"), &manifest).unwrap();
+    fs::create_dir(dir.path().join("extra")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("extra/s")).unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let stat = fs::metadata(dir.path().join("m.pb")).unwrap();
+    let id = InodeId { dev: stat.dev(), ino: stat.ino() };
+    let options = ApplyOptions { prune: true, skip: vec![id], ..ApplyOptions::default() };
+    let plan = plan(&root, manifest.as_slice(), &options, &Progress::default()).unwrap();
+    plan.perform(&root, None, &Progress::default(), &mut |_| Ok(())).unwrap();
+    assert!(dir.path().join("m.pb").exists());
+    assert!(!dir.path().join("extra").exists());
 }
