@@ -4,6 +4,14 @@
 //! Exit codes, for every command: 0 intact or done, 1 differences, 2 could not check. What was asked for goes to
 //! standard output; everything else, progress and the summary too, to standard error.
 
+/// A line to standard error. Nobody may be listening, or the disk may be full: the exit code says it all the same.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($line)*);
+    }};
+}
+
 mod apply;
 mod build;
 mod daemon;
@@ -122,7 +130,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Whoever closed the pipe has seen enough.
             if !is_broken_pipe(&error) {
-                eprintln!("continuity: {}", one_line(&error));
+                say!("continuity: {}", one_line(&error));
             }
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }

@@ -66,7 +66,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
     unresolved += report.unresolved;
     progress::summary(global, plan.entries, plan.bytes, began, Some(unresolved));
     if !global.quiet {
-        eprintln!("{} changes made, {unresolved} differences left", report.done);
+        say!("{} changes made, {unresolved} differences left", report.done);
     }
     Ok(Outcome::of_findings(unresolved))
 }

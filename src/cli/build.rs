@@ -73,7 +73,7 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<Outcome> {
         progress::shown(global, |progress| {
             let mut warn = |warning: String| {
                 if !global.quiet {
-                    eprintln!("continuity: warning: {warning}");
+                    say!("continuity: warning: {warning}");
                 }
             };
             ops::build(&root, &options, progress, out, &mut warn)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use super::Outcome;
-use super::io::open_seekable;
+use super::io::{open, open_seekable};
 use crate::ops;
 
 /// Arguments of `ls`.
@@ -53,7 +53,7 @@ pub fn ls(args: &LsArgs) -> Result<Outcome> {
 
 /// Runs `stats`.
 pub fn stats(args: &StatsArgs) -> Result<Outcome> {
-    let stats = ops::stats(open_seekable(&args.manifest)?)?;
+    let stats = ops::stats(open(&args.manifest)?.0)?;
     use io::Write;
     write!(io::stdout().lock(), "{stats}").context("write to standard output")?;
     Ok(Outcome::Intact)

@@ -7,9 +7,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, SpooledTempFile};
 
 use crate::error::Escaped;
+use crate::manifest::Reader;
 use crate::tree::InodeId;
 
 /// Bytes of standard input kept in memory before they go to a temporary file.
@@ -45,11 +46,28 @@ pub fn open_seekable(path: &Path) -> Result<Box<dyn ReadSeek>> {
     spool(io::stdin().lock())
 }
 
-fn spool(mut source: impl Read) -> Result<Box<dyn ReadSeek>> {
+/// Keeps what is read of a manifest for another reading. It is checked on the way: what is no manifest must not fill
+/// the disk.
+fn spool(source: impl Read) -> Result<Box<dyn ReadSeek>> {
     let mut spool = tempfile::spooled_tempfile(SPOOL_MEMORY);
-    io::copy(&mut source, &mut spool).context("spooling the manifest")?;
+    let mut reader = Reader::new(Tee { source, copy: &mut spool });
+    while reader.next()?.is_some() {}
     spool.seek(SeekFrom::Start(0)).context("spooling the manifest")?;
     Ok(Box::new(spool))
+}
+
+/// Copies what is read through it.
+struct Tee<'a, R> {
+    source: R,
+    copy: &'a mut SpooledTempFile,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.source.read(buffer)?;
+        self.copy.write_all(&buffer[..n])?;
+        Ok(n)
+    }
 }
 
 fn open_file(path: &Path) -> Result<File> {

@@ -52,5 +52,5 @@ pub fn summary(global: &Global, entries: u64, bytes: u64, began: Instant, findin
     }
     let seconds = began.elapsed().as_secs_f64();
     let findings = findings.map(|n| format!(", {n} findings")).unwrap_or_default();
-    eprintln!("{entries} entries, {bytes} bytes, {seconds:.2} s{findings}");
+    say!("{entries} entries, {bytes} bytes, {seconds:.2} s{findings}");
 }

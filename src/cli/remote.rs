@@ -104,7 +104,7 @@ pub fn build_mounts(global: &Global, what: BuildMounts<'_>, out: &mut dyn Write)
                     Some(build_event::Event::Progress(now)) => show(shown, &now),
                     Some(build_event::Event::Chunk(data)) => out.write_all(&data).context("write")?,
                     Some(build_event::Event::Warning(warning)) if !global.quiet => {
-                        eprintln!("continuity: warning: {warning}");
+                        say!("continuity: warning: {warning}");
                     }
                     Some(build_event::Event::Summary(summary)) => return Ok(summary),
                     _ => {}
