@@ -93,11 +93,12 @@ stop_service() {
 	fi
 }
 
-# A process that ended but was not waited for is gone, too; not while one of its threads is still in the kernel, and
-# holds what the process held.
+# A process that ended but was not waited for is gone, too, once its last thread is: until then it holds its files.
 is_gone() {
-	local tasks=("/proc/$1/task"/*)
-	! [[ -e /proc/$1 ]] || { ((${#tasks[@]} == 1)) && grep -q '^State:[[:space:]]*Z' "/proc/$1/status"; }
+	local state threads
+	state=$(sed -n 's/^State:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null) || return 0
+	threads=$(sed -n 's/^Threads:[[:space:]]*//p' "/proc/$1/status" 2>/dev/null) || return 0
+	[[ -z $state || ($state == Z* && $threads == 1) ]]
 }
 
 # run_container ID IMAGE COMMAND...: from our snapshots, to its end. runc's state and the cgroup are ours too.

@@ -10,6 +10,12 @@ suite_setup() {
 	snapclient -address "$snapshots_socket" view readable layer-0-2 >/dev/null
 }
 
+# Also where a case failed with the daemon down: the next one finds it up.
+ensure_daemon() {
+	use_daemon_home "$work/ttrpc"
+	daemon_answers >/dev/null 2>&1 || start_daemon
+}
+
 suite_teardown() {
 	use_daemon_home "$work/ttrpc"
 	stop_daemon
@@ -68,15 +74,19 @@ case_mounts_are_private_and_leave_nothing() {
 
 # kill -9 in the middle of a build of mounts leaves no mount, and the tree can be removed.
 case_killed_while_it_builds_mounts() {
+	local builder code=0
 	use_daemon_home "$work/ttrpc"
+	on_leave=ensure_daemon
 	mkdir tree && truncate -s "$FOREVER" tree/file
 	jq -n --arg source "$PWD/tree" '[{type: "bind", source: $source, options: ["rbind"]}]' >mounts.json
 	sort /proc/self/mountinfo >before
 	ask build --mounts mounts.json -o /dev/null >/dev/null 2>error &
+	builder=$!
 	wait_until "$SERVICE_SECONDS" is_busy "$(daemon_pid)" || fail "the daemon is not building"
 	kill_daemon
 	sort /proc/self/mountinfo | diff before -
-	same "$(wait "$!" && echo 0 || echo $?)" 2
+	wait "$builder" || code=$?
+	same "$code" 2
 	rm -r tree
 	start_daemon
 	ask status >/dev/null
