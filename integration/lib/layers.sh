@@ -18,6 +18,13 @@ seal_state() { ctr snapshots --snapshotter continuity info "$1" | jq -r --arg na
 
 is_sealed() { case $(seal_state "$1") in sealed | verified) ;; *) return 1 ;; esac; }
 
+# Whether every committed snapshot of the daemon is sealed, asked of itself.
+all_sealed() {
+	local states
+	states=$(snapclient -address "$snapshots_socket" list 'kind==committed' | cut -f4 | sort -u)
+	[[ $states == sealed || $states == verified || $states == $'sealed\nverified' ]]
+}
+
 # Waits until every committed snapshot is sealed.
 wait_for_seals() {
 	local key

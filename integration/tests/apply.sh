@@ -94,7 +94,7 @@ case_a_source_that_lies_is_refused() {
 	mkdir target
 	continuity apply target "$integration/golden/manifest.pb" --source source >out 2>error || code=$?
 	((code != 0)) || fail "exit code 0"
-	cat out error | grep -q /a.txt || fail "the file is not named"
+	grep -q /a.txt out error || fail "the file is not named"
 	[[ ! -e target/a.txt ]] || same "$(cat target/a.txt)" ''
 }
 
