@@ -13,6 +13,7 @@ pub use targets::{Counts, Target};
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::error::Result;
 use crate::snapshotter::{Labels, Mount, Snapshot, Snapshotter, Usage};
@@ -52,15 +53,16 @@ impl Engine {
     }
 
     /// Creates a writable snapshot. Its parent's chain is verified first, unless this only unpacks the next layer:
-    /// an image of n layers would cost n² checks, of layers that nothing runs from yet.
+    /// an image of n layers would cost n² checks, of layers that nothing runs from yet. `asked` is when the call
+    /// came in, from which its deadline counts.
     ///
     /// # Errors
     /// As [`Snapshotter::prepare`]; `FailedPrecondition`, naming snapshot, path and finding, for a damaged layer.
-    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent
             && !is_unpack(key, &labels)
         {
-            self.verifier.before_use(parent, Use::Prepare)?;
+            self.verifier.before_use(parent, Use::Prepare, asked)?;
         }
         self.snapshotter.prepare(key, parent, labels)
     }
@@ -69,9 +71,9 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prepare`].
-    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent {
-            self.verifier.before_use(parent, Use::View)?;
+            self.verifier.before_use(parent, Use::View, asked)?;
         }
         self.snapshotter.view(key, parent, labels)
     }
@@ -147,8 +149,8 @@ impl Engine {
     }
 }
 
-/// Whether a snapshot is only prepared to unpack the next layer.
-fn is_unpack(key: &str, labels: &Labels) -> bool {
+/// Whether a snapshot is only prepared to unpack the next layer: that is verified by nobody and waits for nothing.
+pub fn is_unpack(key: &str, labels: &Labels) -> bool {
     labels.contains_key(UNPACK_LABEL) || client_key(key).starts_with(UNPACK_KEY)
 }
 

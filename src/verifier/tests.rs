@@ -80,7 +80,7 @@ impl Scene {
     }
 
     fn refused(&self, parent: &str) -> String {
-        let error = self.verifier.before_use(parent, Use::View).unwrap_err();
+        let error = self.verifier.before_use(parent, Use::View, Instant::now()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
         error.to_string()
     }
@@ -96,7 +96,7 @@ fn a_committed_layer_is_sealed_verified_and_refused_when_it_changes() {
         assert_eq!((seal.state, seal.verified_at), (SealState::Sealed, None));
     }
     let before = crate::snapshotter::time::now();
-    scene.verifier.before_use("two", Use::Prepare).unwrap();
+    scene.verifier.before_use("two", Use::Prepare, Instant::now()).unwrap();
     for name in ["one", "two"] {
         assert!(scene.wait(name, SealState::Verified).seal.unwrap().verified_at.unwrap() >= before);
     }
@@ -109,7 +109,7 @@ fn a_committed_layer_is_sealed_verified_and_refused_when_it_changes() {
     assert_eq!(scene.snapshotter.stat("two").unwrap().seal.unwrap().state, SealState::Verified);
 
     scene.flip("one");
-    scene.verifier.before_use("two", Use::View).unwrap();
+    scene.verifier.before_use("two", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
 }
 
@@ -128,7 +128,7 @@ fn a_layer_whose_seal_is_pending_passes() {
     // Nobody rang the bell, so it stays pending.
     scene.commit_untold("one", None);
     scene.flip("one");
-    scene.verifier.before_use("one", Use::Prepare).unwrap();
+    scene.verifier.before_use("one", Use::Prepare, Instant::now()).unwrap();
     let mut nothing = |_| Ok(());
     let error = scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut nothing).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
@@ -195,7 +195,7 @@ fn what_could_not_be_checked_is_refused_but_not_called_damage() {
     assert!(message.starts_with("snapshot one: could not be checked: the stored manifest"), "{message}");
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
     fs::write(&stored, manifest).unwrap();
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 }
 
 #[test]
@@ -203,14 +203,14 @@ fn warn_lets_pass_and_off_does_not_look() {
     let mut scene = Scene::new(Policy { action: Action::Warn, ..POLICY });
     scene.layer("one", None);
     scene.flip("one");
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Damaged);
 
     scene.flip("one");
     scene.restart(Policy { on_view: Check::Off, ..POLICY });
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Damaged, "it did not look");
-    scene.verifier.before_use("one", Use::Prepare).unwrap();
+    scene.verifier.before_use("one", Use::Prepare, Instant::now()).unwrap();
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
 }
 
@@ -220,7 +220,7 @@ fn past_the_deadline_only_a_layer_known_to_be_damaged_is_refused() {
     scene.layer("one", None);
     scene.layer("two", Some("one"));
     scene.flip("one");
-    scene.verifier.before_use("two", Use::Prepare).expect("nothing was known against it in time");
+    scene.verifier.before_use("two", Use::Prepare, Instant::now()).expect("nothing was known against it in time");
     scene.wait("one", SealState::Damaged);
     scene.wait("two", SealState::Verified);
     let message = scene.refused("two");
@@ -284,7 +284,7 @@ fn manifests_go_with_the_last_snapshot_that_they_seal() {
     scene.verifier.collect().unwrap();
     let left: Vec<_> = scene.verifier.store().list().unwrap().into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [one]);
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 
     scene.snapshotter.remove("one").unwrap();
     scene.verifier.remove_manifest(&one).unwrap();
@@ -335,9 +335,17 @@ fn a_check_that_ends_late_does_not_overrule_a_later_one() {
     let slow = verify_slowly(&scene, "one");
     slow.reached.recv().unwrap();
     scene.flip("one");
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
     slow.go.send(()).unwrap();
     assert_eq!(slow.verifying.join().unwrap().unwrap().findings, 1);
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
+}
+
+#[test]
+fn a_deadline_that_no_clock_can_express_is_none() {
+    let scene = Scene::new(Policy { deadline: Duration::MAX, ..POLICY });
+    scene.layer("one", None);
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+    scene.wait("one", SealState::Verified);
 }
