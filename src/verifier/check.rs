@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
+use crate::ops::{self, Finding, FindingKind, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
 use crate::verifier::{Inner, lock};
@@ -95,8 +95,21 @@ pub fn verify(
         _ => Seal { state: SealState::Damaged, ..seal },
     };
     // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
-    inner.recorded.record(layer, seal, began, &inner.snapshotter)?;
+    noted(layer, inner.recorded.record(layer, seal, began, &inner.snapshotter))?;
     Ok(done)
+}
+
+/// What was found out stays true if it could not be written down, because the disk is full, say; but of a layer
+/// that is gone nothing was found out.
+fn noted(layer: &Snapshot, written: Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let key = Escaped(layer.key.as_bytes());
+            log::error!("snapshot {key}: it was checked, but the result could not be written down: {error}");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Who wrote down what, so that of two checks of a layer the one that began later has the last word: an old one
@@ -133,7 +146,26 @@ fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::FindingKind;
+    use crate::snapshotter::{Kind, Usage};
+
+    #[test]
+    fn a_result_counts_even_if_it_cannot_be_written_down_but_not_for_a_layer_that_is_gone() {
+        let layer = Snapshot {
+            id: 1,
+            key: "layer".into(),
+            parent: None,
+            kind: Kind::Committed,
+            labels: Default::default(),
+            created_at: 0,
+            updated_at: 0,
+            usage: Usage::default(),
+            seal: None,
+        };
+        let failed = |kind| Err(Error::new(kind, "for the test"));
+        noted(&layer, Ok(())).unwrap();
+        noted(&layer, failed(ErrorKind::Io)).unwrap();
+        assert_eq!(noted(&layer, failed(ErrorKind::NotFound)).unwrap_err().kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn damage_names_three_and_counts_the_rest() {
