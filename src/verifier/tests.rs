@@ -193,8 +193,60 @@ fn what_could_not_be_checked_is_refused_but_not_called_damage() {
     fs::write(&stored, b"rotten").unwrap();
     let message = scene.refused("one");
     assert!(message.starts_with("snapshot one: could not be checked: the stored manifest"), "{message}");
+    assert!(message.ends_with("unpack it again"), "{message}");
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
     fs::write(&stored, manifest).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+}
+
+#[test]
+fn a_layer_whose_manifest_is_damaged_or_gone_is_not_called_verified() {
+    let scene = Scene::new(POLICY);
+    scene.layer("one", None);
+    let stored = scene.root.path().join("manifests/sha256").join(scene.manifest_of("one").hex());
+    let aside = scene.root.path().join("aside");
+    fs::copy(&stored, &aside).unwrap();
+    for rotten in [true, false] {
+        scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+        let before = scene.wait("one", SealState::Verified).seal.unwrap();
+        match rotten {
+            true => fs::write(&stored, b"rotten").unwrap(),
+            false => fs::remove_file(&stored).unwrap(),
+        }
+        let message = scene.refused("one");
+        assert!(message.starts_with("snapshot one: could not be checked: "), "{message}");
+        assert!(message.ends_with("unpack it again"), "{message}");
+        let seal = scene.snapshotter.stat("one").unwrap().seal.unwrap();
+        assert_eq!((seal.state, seal.verified_at, seal.manifest), (SealState::Sealed, None, before.manifest));
+        fs::copy(&aside, &stored).unwrap();
+    }
+    scene.flip("one");
+    scene.refused("one");
+    fs::remove_file(&stored).unwrap();
+    scene.refused("one");
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Damaged, "that is still known");
+}
+
+#[test]
+fn a_layer_without_its_directory_is_damaged() {
+    let scene = Scene::new(POLICY);
+    let layer = scene.layer("one", None);
+    let (directory, aside) = (scene.snapshotter.layer_dir(layer.id), scene.root.path().join("aside"));
+    fs::rename(&directory, &aside).unwrap();
+    assert_eq!(scene.refused("one"), "snapshot one: damaged: /: missing: expected directory");
+    scene.wait("one", SealState::Damaged);
+    fs::write(&directory, b"").unwrap();
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let Event::Finding(finding) = event {
+            told.push(finding.to_string());
+        }
+        Ok(())
+    };
+    assert_eq!(scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut tell).unwrap().findings, 1);
+    assert_eq!(told, ["/: missing: expected directory"]);
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
     scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 }
 
