@@ -116,6 +116,7 @@ impl Verifier {
     /// Opens the manifest store beneath `root` and starts the threads. Seals that a crash or a stop left pending
     /// are taken up again.
     pub fn start(root: &Path, snapshotter: Arc<Snapshotter>, policy: Policy) -> Result<Arc<Self>> {
+        seal::warn_of_left_over(&snapshotter)?;
         let inner = Arc::new(Inner {
             snapshotter,
             store: Store::open(root)?,
