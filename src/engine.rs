@@ -13,8 +13,9 @@ pub use targets::{Counts, Target};
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::snapshotter::{Labels, Mount, Snapshot, Snapshotter, Usage};
 use crate::verifier::{Policy, Use, Verifier};
 
@@ -52,15 +53,17 @@ impl Engine {
     }
 
     /// Creates a writable snapshot. Its parent's chain is verified first, unless this only unpacks the next layer:
-    /// an image of n layers would cost n² checks, of layers that nothing runs from yet.
+    /// an image of n layers would cost n² checks, of layers that nothing runs from yet. `asked` is when the call
+    /// came in, from which its deadline counts.
     ///
     /// # Errors
     /// As [`Snapshotter::prepare`]; `FailedPrecondition`, naming snapshot, path and finding, for a damaged layer.
-    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+    pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent
             && !is_unpack(key, &labels)
         {
-            self.verifier.before_use(parent, Use::Prepare)?;
+            self.absent(key)?;
+            self.verifier.before_use(parent, Use::Prepare, asked)?;
         }
         self.snapshotter.prepare(key, parent, labels)
     }
@@ -69,11 +72,25 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::prepare`].
-    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
+    pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent {
-            self.verifier.before_use(parent, Use::View)?;
+            self.absent(key)?;
+            self.verifier.before_use(parent, Use::View, asked)?;
         }
         self.snapshotter.view(key, parent, labels)
+    }
+
+    /// Nobody waits for the verification of something that is already there. The snapshotter asks again when it
+    /// creates the snapshot, and its answer counts.
+    fn absent(&self, key: &str) -> Result<()> {
+        match self.snapshotter.stat(key) {
+            Ok(_) => {
+                let message = format!("snapshot {} already exists", Escaped(key.as_bytes()));
+                Err(Error::new(ErrorKind::AlreadyExists, message))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The mounts of an active snapshot or a view, which were verified when it was created.
@@ -147,8 +164,8 @@ impl Engine {
     }
 }
 
-/// Whether a snapshot is only prepared to unpack the next layer.
-fn is_unpack(key: &str, labels: &Labels) -> bool {
+/// Whether a snapshot is only prepared to unpack the next layer: that is verified by nobody and waits for nothing.
+pub fn is_unpack(key: &str, labels: &Labels) -> bool {
     labels.contains_key(UNPACK_LABEL) || client_key(key).starts_with(UNPACK_KEY)
 }
 
@@ -163,7 +180,41 @@ fn client_key(key: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::snapshotter::SealState;
+    use crate::verifier::{Action, Check};
+
+    const POLICY: Policy = Policy {
+        on_prepare: Check::Full,
+        on_view: Check::Full,
+        action: Action::Refuse,
+        deadline: Duration::from_secs(60),
+        threads: 1,
+    };
+
+    #[test]
+    fn a_key_that_exists_is_said_to_exist_whatever_its_parent_has_become() {
+        let root = tempfile::tempdir().unwrap();
+        let engine = Engine::open(root.path(), POLICY).unwrap();
+        engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
+        let file = engine.snapshotter.layer_dir(engine.stat("active").unwrap().id).join("file");
+        std::fs::write(&file, "intact").unwrap();
+        engine.commit("layer", "active", Labels::new()).unwrap();
+        while engine.stat("layer").unwrap().seal.unwrap().state == SealState::Pending {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        engine.view("view", Some("layer"), Labels::new(), Instant::now()).unwrap();
+        std::fs::write(&file, "broken").unwrap();
+        let layer = Some("layer");
+        for (key, kind) in [("view", ErrorKind::AlreadyExists), ("new", ErrorKind::FailedPrecondition)] {
+            let prepared = engine.prepare(key, layer, Labels::new(), Instant::now());
+            assert_eq!(prepared.unwrap_err().kind(), kind, "prepare {key}");
+            assert_eq!(engine.view(key, layer, Labels::new(), Instant::now()).unwrap_err().kind(), kind, "view {key}");
+        }
+        engine.shutdown();
+    }
 
     #[test]
     fn only_the_clients_part_of_a_key_tells_an_unpack() {

@@ -38,6 +38,9 @@ use crate::verifier::guard::{Flight, Flights, Ticket};
 /// Layers that are checked at the same time on behalf of Prepare and View. More would compete for one disk.
 pub const CHECKERS: usize = 2;
 
+/// Longer than any deadline that is meant; for those that no clock can express.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What happens when a layer is damaged, or could not be checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -113,6 +116,7 @@ impl Verifier {
     /// Opens the manifest store beneath `root` and starts the threads. Seals that a crash or a stop left pending
     /// are taken up again.
     pub fn start(root: &Path, snapshotter: Arc<Snapshotter>, policy: Policy) -> Result<Arc<Self>> {
+        seal::warn_of_left_over(&snapshotter)?;
         let inner = Arc::new(Inner {
             snapshotter,
             store: Store::open(root)?,
@@ -166,12 +170,13 @@ impl Verifier {
 
     /// Checks the layers that `parent` consists of before something is put on top of them. A layer whose seal is
     /// pending passes. Past the deadline the call passes too, with a warning, and the checks go on; but a layer
-    /// that was damaged when it was last checked never passes unchecked.
+    /// that was damaged when it was last checked never passes unchecked. The deadline counts from `asked`, when the
+    /// call came in: what it waited for before it got here is waiting too.
     ///
     /// # Errors
     /// `FailedPrecondition`, naming snapshot, paths and findings, if a layer is damaged or could not be checked and
     /// the policy is to refuse. `NotFound` if there is no such parent.
-    pub fn before_use(&self, parent: &str, what: Use) -> Result<()> {
+    pub fn before_use(&self, parent: &str, what: Use, asked: Instant) -> Result<()> {
         let policy = &self.inner.policy;
         let check = match what {
             Use::Prepare => policy.on_prepare,
@@ -180,7 +185,7 @@ impl Verifier {
         if check == Check::Off {
             return Ok(());
         }
-        let deadline = Instant::now() + policy.deadline;
+        let deadline = asked.checked_add(policy.deadline).unwrap_or_else(|| asked + NEVER);
         let layers = self.inner.snapshotter.chain(parent)?.into_iter().filter(is_sealed);
         // What is known of a layer is what this caller just read, not what the one read who began the check.
         let tickets: Vec<_> = layers.map(|layer| (was_damaged(&layer), self.inner.flights.join(layer))).collect();

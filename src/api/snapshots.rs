@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! containerd's snapshots service over gRPC: what containerd calls on a `[proxy_plugins]` entry.
 //!
-//! Prepare and View may wait for a verification; the rest is quick, and has places of its own, so that however
-//! many containers start at once, containerd can still ask, commit and collect.
+//! Prepare and View may wait for a verification, and their deadline counts from their arrival. The rest, and the
+//! Prepare of an unpack, is quick, and has places of its own, so that however many containers start at once,
+//! containerd can still ask, unpack, commit and collect.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prost::Message;
 use tokio::net::{UnixListener, UnixStream};
@@ -18,7 +19,7 @@ use crate::api::containerd::services::snapshots::v1::snapshots_server::{Snapshot
 use crate::api::containerd::services::snapshots::v1::*;
 use crate::api::convert;
 use crate::api::crossing::Crossing;
-use crate::engine::Engine;
+use crate::engine::{Engine, is_unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshotter::Snapshot;
 
@@ -31,8 +32,9 @@ const BLOCK: usize = 100;
 /// Bytes of one block of a List; labels may be long, and a client may take no more than 4 MiB.
 const BLOCK_BYTES: usize = 2 << 20;
 
-/// Prepares and Views at work at the same time; each may wait for as long as `verify.deadline`.
-pub const PLACES_TO_START: usize = 8;
+/// Prepares and Views at work at the same time; each may wait for as long as `verify.deadline`. A place costs a
+/// thread while it is taken; with fewer, a check that is slow holds up those who wait for a quick one.
+pub const PLACES_TO_START: usize = 64;
 
 /// Calls of any other kind at work at the same time.
 pub const PLACES_ELSE: usize = 4;
@@ -110,15 +112,19 @@ impl Snapshots for Service {
         &self,
         request: Request<PrepareSnapshotRequest>,
     ) -> Result<Response<PrepareSnapshotResponse>, Status> {
+        let asked = Instant::now();
         let PrepareSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        let work = move |engine: &Engine| engine.prepare(&key, convert::parent(&parent), convert::labels(labels));
-        let mounts = convert::mounts(self.cross(&self.start, "prepare", work).await?);
+        let labels = convert::labels(labels);
+        let crossing = if is_unpack(&key, &labels) { &self.other } else { &self.start };
+        let work = move |engine: &Engine| engine.prepare(&key, convert::parent(&parent), labels, asked);
+        let mounts = convert::mounts(self.cross(crossing, "prepare", work).await?);
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
     }
 
     async fn view(&self, request: Request<ViewSnapshotRequest>) -> Result<Response<ViewSnapshotResponse>, Status> {
+        let asked = Instant::now();
         let ViewSnapshotRequest { key, parent, labels, .. } = request.into_inner();
-        let work = move |engine: &Engine| engine.view(&key, convert::parent(&parent), convert::labels(labels));
+        let work = move |engine: &Engine| engine.view(&key, convert::parent(&parent), convert::labels(labels), asked);
         let mounts = convert::mounts(self.cross(&self.start, "view", work).await?);
         Ok(Response::new(ViewSnapshotResponse { mounts }))
     }

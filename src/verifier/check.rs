@@ -6,15 +6,20 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use rustix::io::Errno;
+
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
+use crate::ops::{self, Finding, FindingKind, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
 use crate::verifier::{Inner, lock};
 
 /// Findings that a refusal names; the rest is counted.
 const NAMED: usize = 3;
+
+/// What opening a directory fails with where there is none.
+const NO_DIRECTORY: [i32; 2] = [Errno::NOENT.raw_os_error(), Errno::NOTDIR.raw_os_error()];
 
 /// What is known about a layer after a check. The three are never confused.
 #[derive(Debug, Clone)]
@@ -71,12 +76,13 @@ pub fn check(inner: &Inner, layer: &Snapshot, progress: &Progress) -> Outcome {
     }
 }
 
-/// Verifies one layer, hands each finding to `report`, and writes the result down: verified now, or damaged. What
-/// could not be checked changes nothing.
+/// Verifies one layer, hands each finding to `report`, and writes the result down: verified now, or damaged. That
+/// its directory is gone is damage. What could not be checked changes nothing, except that a layer without a
+/// usable manifest is no longer called verified.
 ///
 /// # Errors
-/// `FailedPrecondition` if the layer has no seal yet; `NotFound` if it, or its manifest, is gone; else as
-/// [`ops::verify`].
+/// `FailedPrecondition` if the layer has no seal yet; `NotFound` if it, or its manifest, is gone; `InvalidManifest`
+/// if the manifest is damaged; else as [`ops::verify`].
 pub fn verify(
     inner: &Inner,
     layer: &Snapshot,
@@ -86,17 +92,83 @@ pub fn verify(
 ) -> Result<VerifyReport> {
     let began = Instant::now();
     let (seal, manifest) = sealed(layer)?;
-    let manifest = inner.store.read(&manifest)?;
-    let root = Root::open(&inner.snapshotter.layer_dir(layer.id))?;
-    let options = VerifyOptions { threads, ..Default::default() };
-    let done = ops::verify(&root, manifest, &options, progress, report)?;
+    let manifest = inner.store.read(&manifest).or_else(|error| Err(without_manifest(inner, layer, began, error)?))?;
+    let done = match open(inner, layer)? {
+        Some(root) => {
+            let options = VerifyOptions { threads, ..Default::default() };
+            ops::verify(&root, manifest, &options, progress, report)?
+        }
+        None => {
+            report(Finding {
+                path: b"/".to_vec(),
+                kind: FindingKind::Missing,
+                xattr: Vec::new(),
+                expected: "directory".into(),
+                found: String::new(),
+            })?;
+            VerifyReport { entries: 1, bytes: 0, findings: 1 }
+        }
+    };
     let seal = match done.findings {
         0 => Seal { state: SealState::Verified, verified_at: Some(time::now()), ..seal },
         _ => Seal { state: SealState::Damaged, ..seal },
     };
     // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
-    inner.recorded.record(layer, seal, began, &inner.snapshotter)?;
+    noted(layer, inner.recorded.record(layer, seal, began, &inner.snapshotter))?;
     Ok(done)
+}
+
+/// Opens the layer's directory; none if there is no such directory, though the layer exists.
+///
+/// # Errors
+/// `NotFound` if the layer was removed meanwhile; as [`Root::open`].
+fn open(inner: &Inner, layer: &Snapshot) -> Result<Option<Root>> {
+    match Root::open(&inner.snapshotter.layer_dir(layer.id)) {
+        Err(error) if error.errno().is_some_and(|errno| NO_DIRECTORY.contains(&errno)) => {
+            // A directory goes after its record: with the record still there, nobody removed the layer.
+            let found = inner.snapshotter.stat(&layer.key)?;
+            if found.id != layer.id {
+                return Err(error);
+            }
+            Ok(None)
+        }
+        opened => opened.map(Some),
+    }
+}
+
+/// What it means that a layer's manifest could not be read: if it is gone or damaged, there is nothing left to hold
+/// the layer against, and it must not go on being called verified. A layer known to be damaged stays that.
+///
+/// # Errors
+/// `NotFound` if the layer was removed meanwhile, and its manifest with it.
+fn without_manifest(inner: &Inner, layer: &Snapshot, began: Instant, error: Error) -> Result<Error> {
+    if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidManifest) {
+        return Ok(error);
+    }
+    // Asked for anew: another check may have found damage since the caller read it.
+    let (seal, _) = sealed(&inner.snapshotter.stat(&layer.key)?)?;
+    if seal.state == SealState::Verified {
+        let seal = Seal { state: SealState::Sealed, verified_at: None, ..seal };
+        noted(layer, inner.recorded.record(layer, seal, began, &inner.snapshotter))?;
+    }
+    let message = format!(
+        "{error}; nothing is left to hold the layer against: remove the images and containers that use it and \
+         unpack it again"
+    );
+    Ok(Error::new(error.kind(), message))
+}
+
+/// What was found out stays true if it could not be written down, because the disk is full, say; but of a layer
+/// that is gone nothing was found out.
+fn noted(layer: &Snapshot, written: Result<()>) -> Result<()> {
+    match written {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let key = Escaped(layer.key.as_bytes());
+            log::error!("snapshot {key}: it was checked, but the result could not be written down: {error}");
+            Ok(())
+        }
+        written => written,
+    }
 }
 
 /// Who wrote down what, so that of two checks of a layer the one that began later has the last word: an old one
@@ -133,7 +205,26 @@ fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::FindingKind;
+    use crate::snapshotter::{Kind, Usage};
+
+    #[test]
+    fn a_result_counts_even_if_it_cannot_be_written_down_but_not_for_a_layer_that_is_gone() {
+        let layer = Snapshot {
+            id: 1,
+            key: "layer".into(),
+            parent: None,
+            kind: Kind::Committed,
+            labels: Default::default(),
+            created_at: 0,
+            updated_at: 0,
+            usage: Usage::default(),
+            seal: None,
+        };
+        let failed = |kind| Err(Error::new(kind, "for the test"));
+        noted(&layer, Ok(())).unwrap();
+        noted(&layer, failed(ErrorKind::Io)).unwrap();
+        assert_eq!(noted(&layer, failed(ErrorKind::NotFound)).unwrap_err().kind(), ErrorKind::NotFound);
+    }
 
     #[test]
     fn damage_names_three_and_counts_the_rest() {

@@ -4,15 +4,20 @@
 //! Invariant: a seal job cannot be lost. The jobs are the committed snapshots whose seal is pending, in the
 //! metadata; a commit only wakes the worker, which asks for them anew. So nothing is queued in memory, a restart
 //! goes on where it was, and a job that failed is tried again, later and later.
+//!
+//! A seal from the disk says what the layer was when it was sealed, not when it was committed. The layer's
+//! filesystem is synced first, so what is sealed is what a crash leaves. One window remains: a commit does not wait
+//! for the files, so a crash (or a change by somebody else) between commit and seal may lose contents, and what the
+//! disk holds then becomes the seal. Who starts after that is told which snapshots it may concern.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::error::{ErrorKind, Escaped, Result};
+use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, BuildOptions};
-use crate::snapshotter::{Seal, SealSource, SealState, Snapshot};
+use crate::snapshotter::{Seal, SealSource, SealState, Snapshot, Snapshotter};
 use crate::tree::{Progress, Root};
 use crate::verifier::{Inner, lock};
 
@@ -107,6 +112,18 @@ struct Retry {
     wait: Duration,
 }
 
+/// Says which seals a stop or a crash left pending. Call it before anything can be committed.
+///
+/// # Errors
+/// The metadata could not be read.
+pub fn warn_of_left_over(snapshotter: &Snapshotter) -> Result<()> {
+    for snapshot in snapshotter.pending()? {
+        let key = Escaped(snapshot.key.as_bytes());
+        log::warn!("snapshot {key} was not sealed before the daemon stopped: its seal says what is on the disk now");
+    }
+    Ok(())
+}
+
 /// Runs until [`Bell::stop`].
 pub fn run(inner: &Inner) {
     let mut retries = HashMap::new();
@@ -136,7 +153,7 @@ fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Inst
         if retries.get(&snapshot.id).is_some_and(|retry| retry.due > Instant::now()) {
             continue;
         }
-        match seal_or_skip(inner, snapshot) {
+        match caught(|| seal_or_skip(inner, snapshot)) {
             Ok(()) => {
                 retries.remove(&snapshot.id);
             }
@@ -150,6 +167,12 @@ fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Inst
         }
     }
     retries.values().map(|retry| retry.due).min()
+}
+
+/// A panic over one snapshot must not leave all the others unsealed.
+fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "sealing panicked")))
 }
 
 /// Seals; that the snapshot was removed meanwhile is no failure.
@@ -171,7 +194,10 @@ fn seal_or_skip(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
 }
 
 fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
-    let root = Root::open(&inner.snapshotter.layer_dir(snapshot.id))?;
+    let directory = inner.snapshotter.layer_dir(snapshot.id);
+    let root = Root::open(&directory)?;
+    // What is read next may be in the page cache alone; a crash must not leave another layer than the sealed one.
+    rustix::fs::syncfs(root.reopen()?).map_err(|errno| Error::io("syncfs", &directory, errno))?;
     let options = BuildOptions { threads: inner.policy.threads, include_root: true, ..BuildOptions::default() };
     let mut manifest = inner.store.create()?;
     let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
@@ -181,4 +207,15 @@ fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     let digest = manifest.publish()?;
     let seal = Seal { state: SealState::Sealed, manifest: Some(digest), source: SealSource::Disk, verified_at: None };
     inner.snapshotter.set_seal(&snapshot.key, snapshot.id, seal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_failure_that_is_tried_again() {
+        caught(|| Ok(())).unwrap();
+        assert_eq!(caught(|| panic!("for the test")).unwrap_err().kind(), ErrorKind::Io);
+    }
 }

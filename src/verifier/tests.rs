@@ -80,7 +80,7 @@ impl Scene {
     }
 
     fn refused(&self, parent: &str) -> String {
-        let error = self.verifier.before_use(parent, Use::View).unwrap_err();
+        let error = self.verifier.before_use(parent, Use::View, Instant::now()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
         error.to_string()
     }
@@ -96,7 +96,7 @@ fn a_committed_layer_is_sealed_verified_and_refused_when_it_changes() {
         assert_eq!((seal.state, seal.verified_at), (SealState::Sealed, None));
     }
     let before = crate::snapshotter::time::now();
-    scene.verifier.before_use("two", Use::Prepare).unwrap();
+    scene.verifier.before_use("two", Use::Prepare, Instant::now()).unwrap();
     for name in ["one", "two"] {
         assert!(scene.wait(name, SealState::Verified).seal.unwrap().verified_at.unwrap() >= before);
     }
@@ -109,7 +109,7 @@ fn a_committed_layer_is_sealed_verified_and_refused_when_it_changes() {
     assert_eq!(scene.snapshotter.stat("two").unwrap().seal.unwrap().state, SealState::Verified);
 
     scene.flip("one");
-    scene.verifier.before_use("two", Use::View).unwrap();
+    scene.verifier.before_use("two", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
 }
 
@@ -128,7 +128,7 @@ fn a_layer_whose_seal_is_pending_passes() {
     // Nobody rang the bell, so it stays pending.
     scene.commit_untold("one", None);
     scene.flip("one");
-    scene.verifier.before_use("one", Use::Prepare).unwrap();
+    scene.verifier.before_use("one", Use::Prepare, Instant::now()).unwrap();
     let mut nothing = |_| Ok(());
     let error = scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut nothing).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
@@ -193,9 +193,61 @@ fn what_could_not_be_checked_is_refused_but_not_called_damage() {
     fs::write(&stored, b"rotten").unwrap();
     let message = scene.refused("one");
     assert!(message.starts_with("snapshot one: could not be checked: the stored manifest"), "{message}");
+    assert!(message.ends_with("unpack it again"), "{message}");
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
     fs::write(&stored, manifest).unwrap();
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+}
+
+#[test]
+fn a_layer_whose_manifest_is_damaged_or_gone_is_not_called_verified() {
+    let scene = Scene::new(POLICY);
+    scene.layer("one", None);
+    let stored = scene.root.path().join("manifests/sha256").join(scene.manifest_of("one").hex());
+    let aside = scene.root.path().join("aside");
+    fs::copy(&stored, &aside).unwrap();
+    for rotten in [true, false] {
+        scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+        let before = scene.wait("one", SealState::Verified).seal.unwrap();
+        match rotten {
+            true => fs::write(&stored, b"rotten").unwrap(),
+            false => fs::remove_file(&stored).unwrap(),
+        }
+        let message = scene.refused("one");
+        assert!(message.starts_with("snapshot one: could not be checked: "), "{message}");
+        assert!(message.ends_with("unpack it again"), "{message}");
+        let seal = scene.snapshotter.stat("one").unwrap().seal.unwrap();
+        assert_eq!((seal.state, seal.verified_at, seal.manifest), (SealState::Sealed, None, before.manifest));
+        fs::copy(&aside, &stored).unwrap();
+    }
+    scene.flip("one");
+    scene.refused("one");
+    fs::remove_file(&stored).unwrap();
+    scene.refused("one");
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Damaged, "that is still known");
+}
+
+#[test]
+fn a_layer_without_its_directory_is_damaged() {
+    let scene = Scene::new(POLICY);
+    let layer = scene.layer("one", None);
+    let (directory, aside) = (scene.snapshotter.layer_dir(layer.id), scene.root.path().join("aside"));
+    fs::rename(&directory, &aside).unwrap();
+    assert_eq!(scene.refused("one"), "snapshot one: damaged: /: missing: expected directory");
+    scene.wait("one", SealState::Damaged);
+    fs::write(&directory, b"").unwrap();
+    let mut told = Vec::new();
+    let mut tell = |event| {
+        if let Event::Finding(finding) = event {
+            told.push(finding.to_string());
+        }
+        Ok(())
+    };
+    assert_eq!(scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut tell).unwrap().findings, 1);
+    assert_eq!(told, ["/: missing: expected directory"]);
+    fs::remove_file(&directory).unwrap();
+    fs::rename(&aside, &directory).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 }
 
 #[test]
@@ -203,14 +255,14 @@ fn warn_lets_pass_and_off_does_not_look() {
     let mut scene = Scene::new(Policy { action: Action::Warn, ..POLICY });
     scene.layer("one", None);
     scene.flip("one");
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Damaged);
 
     scene.flip("one");
     scene.restart(Policy { on_view: Check::Off, ..POLICY });
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Damaged, "it did not look");
-    scene.verifier.before_use("one", Use::Prepare).unwrap();
+    scene.verifier.before_use("one", Use::Prepare, Instant::now()).unwrap();
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
 }
 
@@ -220,7 +272,7 @@ fn past_the_deadline_only_a_layer_known_to_be_damaged_is_refused() {
     scene.layer("one", None);
     scene.layer("two", Some("one"));
     scene.flip("one");
-    scene.verifier.before_use("two", Use::Prepare).expect("nothing was known against it in time");
+    scene.verifier.before_use("two", Use::Prepare, Instant::now()).expect("nothing was known against it in time");
     scene.wait("one", SealState::Damaged);
     scene.wait("two", SealState::Verified);
     let message = scene.refused("two");
@@ -284,7 +336,7 @@ fn manifests_go_with_the_last_snapshot_that_they_seal() {
     scene.verifier.collect().unwrap();
     let left: Vec<_> = scene.verifier.store().list().unwrap().into_iter().map(|(digest, _)| digest).collect();
     assert_eq!(left, [one]);
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 
     scene.snapshotter.remove("one").unwrap();
     scene.verifier.remove_manifest(&one).unwrap();
@@ -335,9 +387,17 @@ fn a_check_that_ends_late_does_not_overrule_a_later_one() {
     let slow = verify_slowly(&scene, "one");
     slow.reached.recv().unwrap();
     scene.flip("one");
-    scene.verifier.before_use("one", Use::View).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
     slow.go.send(()).unwrap();
     assert_eq!(slow.verifying.join().unwrap().unwrap().findings, 1);
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
+}
+
+#[test]
+fn a_deadline_that_no_clock_can_express_is_none() {
+    let scene = Scene::new(Policy { deadline: Duration::MAX, ..POLICY });
+    scene.layer("one", None);
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+    scene.wait("one", SealState::Verified);
 }

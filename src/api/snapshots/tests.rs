@@ -142,7 +142,7 @@ fn a_list_comes_in_blocks_of_a_hundred() {
     with_client(|mut client, engine| async move {
         assert!(read(client.list(ListSnapshotsRequest::default()).await.unwrap().into_inner()).await.is_empty());
         for i in 0..201 {
-            engine.prepare(&format!("k{i:03}"), None, Labels::new()).unwrap();
+            engine.prepare(&format!("k{i:03}"), None, Labels::new(), Instant::now()).unwrap();
         }
         let blocks = read(client.list(ListSnapshotsRequest::default()).await.unwrap().into_inner()).await;
         assert_eq!(blocks.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 1]);
@@ -181,5 +181,61 @@ fn a_request_of_more_than_4_mib_is_taken() {
         client.prepare(request).await.unwrap();
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         assert_eq!(stat(&mut client, "k").await.unwrap().labels.len(), 2000);
+    });
+}
+
+/// An engine with a sealed layer `slow` whose check takes hours.
+fn engine_with_a_slow_layer(root: &Path, deadline: Duration) -> Arc<Engine> {
+    let engine = Arc::new(Engine::open(root, Policy { deadline, ..POLICY }).unwrap());
+    let mounts = engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
+    let file = Path::new(&mounts[0].source).join("file");
+    std::fs::write(&file, "small").unwrap();
+    engine.commit("slow", "active", Labels::new()).unwrap();
+    while engine.stat("slow").unwrap().seal.unwrap().manifest.is_none() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // It takes up no space.
+    std::fs::File::options().write(true).open(&file).unwrap().set_len(4 << 40).unwrap();
+    engine
+}
+
+fn view_slow(service: &Arc<Service>, key: String) -> tokio::task::JoinHandle<Result<(), Status>> {
+    let service = Arc::clone(service);
+    let request = ViewSnapshotRequest { key, parent: "slow".into(), ..Default::default() };
+    tokio::spawn(async move { service.view(Request::new(request)).await.map(|_| ()) })
+}
+
+#[test]
+fn the_deadline_counts_from_the_arrival_however_many_wait_for_a_place() {
+    const DEADLINE: Duration = Duration::from_millis(500);
+    const CALLS: u32 = 12;
+    let root = tempfile::tempdir().unwrap();
+    let engine = engine_with_a_slow_layer(root.path(), DEADLINE);
+    let service = Arc::new(Service { engine: Arc::clone(&engine), start: Crossing::new(1), other: Crossing::new(1) });
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let began = Instant::now();
+        let views: Vec<_> = (0..CALLS).map(|n| view_slow(&service, format!("v{n}"))).collect();
+        for view in views {
+            view.await.unwrap().unwrap();
+        }
+        let took = began.elapsed();
+        assert!(took >= DEADLINE, "{took:?}: nothing was waited for");
+        assert!(took < DEADLINE * CALLS / 2, "{took:?}: they came one after the other");
+    });
+    engine.shutdown();
+}
+
+#[test]
+fn an_unpack_does_not_queue_behind_those_who_wait_for_a_check() {
+    let root = tempfile::tempdir().unwrap();
+    let engine = engine_with_a_slow_layer(root.path(), Duration::from_secs(60));
+    let service = Arc::new(Service { engine: Arc::clone(&engine), start: Crossing::new(1), other: Crossing::new(1) });
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        let view = view_slow(&service, "view".into());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        service.prepare(Request::new(prepare("default/1/extract-1 sha256:00", "slow"))).await.unwrap();
+        assert!(!view.is_finished());
+        engine.shutdown();
+        assert_eq!(view.await.unwrap().unwrap_err().code(), Code::FailedPrecondition);
     });
 }
