@@ -357,5 +357,5 @@ fn kill_9_at_any_point_keeps_what_was_acknowledged_and_nothing_else() {
         acknowledged.retain(|key| key.starts_with("layer"));
         acknowledged.extend(keys.into_iter().filter(|key| key.starts_with("layer")));
     }
-    assert!(acknowledged.len() > 12);
+    assert!(!acknowledged.is_empty(), "killed before anything was acknowledged: the test has shown nothing");
 }
