@@ -131,7 +131,7 @@ impl Metadata {
         let committed = tx.commit().map_err(failed);
         drop(db);
         // Not tried again: whether a commit that failed is on the disk shows only in the database opened anew.
-        committed.inspect_err(|error| drop(self.close_after(error)))?;
+        committed.inspect_err(|error| _ = self.close_after(error))?;
         Ok(value)
     }
 
