@@ -9,7 +9,7 @@ mod manifests;
 mod targets;
 
 pub use manifests::{ManifestName, StoredManifest};
-pub use targets::{Counts, Target};
+pub use targets::{Counts, SnapshotName, Target};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -154,10 +154,15 @@ fn is_unpack(key: &str, labels: &Labels) -> bool {
 
 /// The client's part of `<namespace>/<number>/<client's key>`; a key of another shape came from the client as it is.
 fn client_key(key: &str) -> &str {
+    namespaced(key).map_or(key, |(_, client)| client)
+}
+
+/// Namespace and client's key of `<namespace>/<number>/<client's key>`.
+fn namespaced(key: &str) -> Option<(&str, &str)> {
     let mut parts = key.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(number), Some(client)) if number.parse::<u64>().is_ok() => client,
-        _ => key,
+        (Some(namespace), Some(number), Some(client)) if number.parse::<u64>().is_ok() => Some((namespace, client)),
+        _ => None,
     }
 }
 

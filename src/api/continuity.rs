@@ -31,7 +31,7 @@ use ttrpc::proto::Codec;
 
 use crate::api::crossing::Crossing;
 use crate::api::snapshots::connections;
-use crate::engine::Engine;
+use crate::engine::{Engine, SnapshotName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildOptions, VerifyOptions};
 use crate::verifier::Event;
@@ -212,6 +212,8 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::VerifySnapshotRequest,
         to: ServerStreamSender<pb::VerifyEvent>,
     ) -> ttrpc::Result<()> {
+        let pb::VerifySnapshotRequest { key, namespace, threads: wanted, .. } = request;
+        let name = SnapshotName { key, namespace };
         let work = self.work(to, &self.workers).ticking(convert::verify_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
@@ -221,7 +223,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
                     Event::Finding(finding) => convert::finding_event(finding),
                 })
             };
-            let done = engine.verify_snapshot(&request.key, threads(request.threads), progress, &mut report)?;
+            let done = engine.verify_snapshot(&name, threads(wanted), progress, &mut report)?;
             outlet.send(convert::verify_summary(&done, started.elapsed()))
         })
         .await
@@ -249,7 +251,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::ReadManifestRequest,
         to: ServerStreamSender<pb::ManifestChunk>,
     ) -> ttrpc::Result<()> {
-        let name = convert::read_manifest(request.manifest).map_err(status)?;
+        let name = convert::read_manifest(request).map_err(status)?;
         let work = self.work(to, &self.readers);
         work.run(move |engine, _, outlet| {
             let mut manifest = engine.read_manifest(&name)?;

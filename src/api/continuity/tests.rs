@@ -292,8 +292,14 @@ async fn snapshots_and_manifests_are_told_verified_and_kept() {
         assert_eq!(Digest::of(&content).to_string(), two.manifest);
     }
 
-    let request = pb::VerifySnapshotRequest { key: "sha256:two".into(), ..Default::default() };
-    let told = findings(client.verify_snapshot(now(), &request).await).await.unwrap();
+    let in_namespace = |namespace: &str| pb::VerifySnapshotRequest {
+        key: "sha256:two".into(),
+        namespace: namespace.into(),
+        ..Default::default()
+    };
+    let elsewhere = findings(client.verify_snapshot(now(), &in_namespace("other")).await).await.unwrap_err();
+    assert_eq!(rpc_code(&elsewhere), Code::NOT_FOUND);
+    let told = findings(client.verify_snapshot(now(), &in_namespace("default")).await).await.unwrap();
     assert_eq!(told, (vec!["default/2/sha256:two".to_owned(), "default/1/sha256:one".to_owned()], 0));
 
     let request = pb::RemoveManifestRequest { digest: two.manifest.clone(), ..Default::default() };
