@@ -46,7 +46,8 @@ impl Engine {
         Self { snapshotter, verifier }
     }
 
-    /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.
+    /// Stops the background work; what is not done is taken up by the next start. Calls that wait for a check, or come
+    /// later, are answered as if it could not be done.
     pub fn shutdown(&self) {
         self.verifier.shutdown();
     }

@@ -23,6 +23,10 @@ const POLICY: Policy = Policy {
 
 /// Serves an engine of its own, calls `test` with a client and the root, and shuts the server down.
 fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>) -> F) {
+    with_socket(|client, engine, _| test(client, engine));
+}
+
+fn with_socket<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>, std::path::PathBuf) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -32,7 +36,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>) ->
         let listener = UnixListener::bind(&socket).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(run(listener, Arc::clone(&engine), async { stopped.await.unwrap() }));
-        test(connect(&socket).await, Arc::clone(&engine)).await;
+        test(connect(&socket).await, Arc::clone(&engine), socket).await;
         stop.send(()).unwrap();
         server.await.unwrap().unwrap();
     });
@@ -167,7 +171,7 @@ fn a_block_of_long_labels_stays_small() {
         usage: Usage::default(),
         seal: None,
     };
-    let blocks: Vec<_> = Blocks::new((0..10).map(snapshot).collect()).map(|block| block.unwrap()).collect();
+    let blocks: Vec<_> = Blocks::new((0..10).map(snapshot).collect(), None).map(|block| block.unwrap()).collect();
     assert!(blocks.iter().all(|block| block.encoded_len() <= BLOCK_BYTES + 1024));
     assert_eq!(blocks.iter().map(|block| block.info.len()).sum::<usize>(), 10);
     assert!(blocks.len() < 10);
@@ -182,4 +186,27 @@ fn a_request_of_more_than_4_mib_is_taken() {
         let mut client = client.max_decoding_message_size(MAX_MESSAGE);
         assert_eq!(stat(&mut client, "k").await.unwrap().labels.len(), 2000);
     });
+}
+
+#[test]
+fn silent_connections_do_not_delay_a_stop() {
+    let mut silent = Vec::new();
+    let began = std::cell::Cell::new(None);
+    with_socket(|mut client, _, socket| {
+        let (silent, began) = (&mut silent, &began);
+        async move {
+            client.prepare(prepare("a", "")).await.unwrap();
+            let connect = || UnixStream::connect(&socket);
+            // One says nothing at all; one greets as HTTP/2 does and then never answers a ping.
+            silent.push(connect().await.unwrap());
+            let mut greeted = connect().await.unwrap();
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            tokio::io::AsyncWriteExt::write_all(&mut greeted, preface).await.unwrap();
+            silent.push(greeted);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            began.set(Some(std::time::Instant::now()));
+        }
+    });
+    let took = began.get().unwrap().elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
