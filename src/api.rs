@@ -6,6 +6,7 @@
 pub mod continuity;
 pub mod convert;
 pub mod crossing;
+mod in_flight;
 pub mod snapshots;
 
 /// Generated from `protos/containerd`.

@@ -68,7 +68,7 @@ pub struct Global {
     /// Socket of the daemon (ttrpc)
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/continuity/continuity.sock")]
     pub address: PathBuf,
-    /// Socket of containerd (gRPC)
+    /// Socket of containerd (gRPC), for the commands that talk to it; the daemon does not
     #[arg(long, global = true, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
     pub containerd_address: PathBuf,
     /// Namespace of containerd
@@ -106,10 +106,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
-    let given = daemon::Given {
-        address: is_given(&matches, "address"),
-        containerd_address: is_given(&matches, "containerd_address"),
-    };
+    let given = daemon::Given { address: is_given(&matches, "address") };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = &cli.global;
     let ran = match cli.command {

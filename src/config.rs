@@ -16,6 +16,9 @@ use crate::verifier::{Action, Check, Policy};
 /// Where the configuration is looked for if no other file is named.
 pub const DEFAULT_PATH: &str = "/etc/continuity/config.toml";
 
+/// The longest duration that a key takes: no call waits for a day, and no clock overflows by one.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -26,8 +29,6 @@ pub struct Config {
     pub snapshots_address: PathBuf,
     /// Socket for every other client, ttrpc.
     pub address: PathBuf,
-    /// containerd's own socket.
-    pub containerd_address: PathBuf,
     /// What is logged.
     #[serde(deserialize_with = "level")]
     pub log_level: log::LevelFilter,
@@ -75,7 +76,6 @@ impl Default for Config {
             root: "/var/lib/continuity".into(),
             snapshots_address: "/run/continuity/snapshots.sock".into(),
             address: "/run/continuity/continuity.sock".into(),
-            containerd_address: "/run/containerd/containerd.sock".into(),
             log_level: log::LevelFilter::Info,
             threads: 0,
             verify: Verify::default(),
@@ -147,7 +147,7 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
         type Value = Duration;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a duration such as \"500ms\", \"10s\" or \"2m\"")
+            f.write_str("a duration such as \"500ms\", \"10s\" or \"2m\", at most \"24h\"")
         }
 
         fn visit_str<E: de::Error>(self, text: &str) -> Result<Duration, E> {
@@ -157,18 +157,19 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     deserializer.deserialize_str(Text)
 }
 
-/// A whole number and a unit: ms, s, m or h.
+/// A whole number and a unit: ms, s, m or h; at most [`LONGEST`].
 fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     let seconds = |unit: u64| number.checked_mul(unit).map(Duration::from_secs);
-    match &text[digits..] {
+    let duration = match &text[digits..] {
         "ms" => Some(Duration::from_millis(number)),
         "s" => seconds(1),
         "m" => seconds(60),
         "h" => seconds(60 * 60),
         _ => None,
-    }
+    };
+    duration.filter(|duration| *duration <= LONGEST)
 }
 
 #[cfg(test)]
@@ -186,7 +187,7 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let documented: toml::Table = text.parse().unwrap();
         let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&documented), "address containerd_address log_level root snapshots_address threads verify");
+        assert_eq!(keys(&documented), "address log_level root snapshots_address threads verify");
         assert_eq!(keys(documented["verify"].as_table().unwrap()), "action deadline on_prepare on_view");
         // One comment each.
         let commented = text.split("\n\n").filter(|paragraph| paragraph.contains(" = ")).all(|p| p.contains('#'));
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn every_key_is_heard() {
         let config = parse(
-            "root = '/r'\nsnapshots_address = '/s'\naddress = '/a'\ncontainerd_address = '/c'\nlog_level = 'debug'\n\
+            "root = '/r'\nsnapshots_address = '/s'\naddress = '/a'\nlog_level = 'debug'\n\
              threads = 3\n[verify]\non_prepare = 'off'\non_view = 'off'\naction = 'warn'\ndeadline = '500ms'\n",
         );
         let verify = Verify {
@@ -209,7 +210,6 @@ mod tests {
             root: "/r".into(),
             snapshots_address: "/s".into(),
             address: "/a".into(),
-            containerd_address: "/c".into(),
             log_level: log::LevelFilter::Debug,
             threads: 3,
             verify,
@@ -228,6 +228,10 @@ mod tests {
             ("[verify]\non_prepare = 'half'", &["line 2 (on_prepare = 'half')", "half", "full"]),
             ("[verify]\naction = 'ignore'", &["line 2 (action = 'ignore')", "refuse"]),
             ("[verify]\ndeadline = '10'", &["line 2 (deadline = '10')", "duration such as"]),
+            (
+                "[verify]\ndeadline = '18446744073709551615s'",
+                &["c.toml, line 2 (deadline = '18446744073709551615s')", "at most \"24h\""],
+            ),
             ("[verify]\ndeadline = 10", &["line 2 (deadline = 10)", "duration such as"]),
             ("[verify]\nwhen = 'now'", &["line 2 (when = 'now')", "unknown field `when`"]),
             ("log_level = 'loud'", &["line 1 (log_level = 'loud')", "expected off"]),
@@ -243,10 +247,22 @@ mod tests {
 
     #[test]
     fn durations_need_a_unit() {
-        for (text, expected) in [("0s", 0), ("250ms", 250), ("10s", 10_000), ("2m", 120_000), ("1h", 3_600_000)] {
+        for (text, expected) in [("0s", 0), ("250ms", 250), ("10s", 10_000), ("2m", 120_000), ("24h", 86_400_000)] {
             assert_eq!(parse_duration(text), Some(Duration::from_millis(expected)), "{text}");
         }
-        for bad in ["", "10", "s", "-1s", "1.5s", "1 s", "1d", "99999999999999999999s", "18446744073709551615h"] {
+        for bad in [
+            "",
+            "10",
+            "s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "1d",
+            "25h",
+            "86400001ms",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }
     }

@@ -2,7 +2,7 @@
 //! The service: one engine, two sockets, until a signal.
 //!
 //! The root's lock is taken before a socket is touched, so a second daemon on the same root is refused while the
-//! first goes on undisturbed. A stop lets the calls under way end; a kill leaves nothing that the next start does
+//! first goes on undisturbed. A stop answers the calls under way, but no connection that is silent delays it; a kill leaves nothing that the next start does
 //! not repair.
 //!
 //! One thread serves both sockets; what blocks runs on a small pool whose threads end when they idle.
@@ -12,8 +12,9 @@ mod socket;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,8 +26,9 @@ use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use socket::Socket;
 
-/// Threads for what blocks: every place of both services, so that none waits for the other.
-const BLOCKING_THREADS: usize = snapshots::PLACES_TO_START + snapshots::PLACES_ELSE + continuity::PLACES;
+/// Threads for what blocks: every place of both services, so that none waits for the other, and one that stops the
+/// engine.
+const BLOCKING_THREADS: usize = snapshots::PLACES_TO_START + snapshots::PLACES_ELSE + continuity::PLACES + 1;
 
 /// Bytes of stack of one such thread; nothing recurses.
 const STACK: usize = 512 * 1024;
@@ -34,8 +36,8 @@ const STACK: usize = 512 * 1024;
 /// How long such a thread outlives its work: an idle daemon should hold one thread's memory, not twenty.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
-/// How long a stop waits for calls under way: longer than the default of `verify.deadline`, shorter than the
-/// patience of systemd.
+/// How long a stop takes at most, from the signal to the end: half the patience of systemd, `TimeoutStopSec`. Checks
+/// and seals are given up at once, so only a disk that hangs makes it last.
 const DRAIN: Duration = Duration::from_secs(30);
 
 /// Serves until SIGTERM or SIGINT.
@@ -44,13 +46,26 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// `FailedPrecondition`, naming root and process, if another daemon has the root, or if somebody serves one of the
 /// sockets.
 pub fn run(config: &Config) -> Result<()> {
+    raise_file_limit();
     let engine = Arc::new(Engine::open(&config.root, config.policy())?);
     let runtime = runtime()?;
-    let served = runtime.block_on(serve(config, &engine));
+    let mut until = None;
+    let served = runtime.block_on(serve(config, &engine, &mut until));
+    let left = until.map_or(DRAIN, |until| until.saturating_duration_since(Instant::now()));
     // Work whose client is gone; it is as safe to give up as it is to be killed.
-    runtime.shutdown_timeout(DRAIN);
-    engine.shutdown();
+    runtime.shutdown_timeout(left);
+    if until.is_none() {
+        engine.shutdown();
+    }
     served
+}
+
+/// Lifts the soft limit of open files to the hard one: a deep tree, many connections and many mounts hold many.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        log::warn!("the limit of open files stays as it is: setrlimit: {errno}");
+    }
 }
 
 fn runtime() -> Result<Runtime> {
@@ -63,7 +78,8 @@ fn runtime() -> Result<Runtime> {
         .map_err(|error| Error::io("epoll_create", "", error).context("starting the runtime"))
 }
 
-async fn serve(config: &Config, engine: &Arc<Engine>) -> Result<()> {
+/// Sets `until`, when everything has to be over, at the signal.
+async fn serve(config: &Config, engine: &Arc<Engine>, until: &mut Option<Instant>) -> Result<()> {
     // Before the sockets: a signal that comes right after READY must find its handler.
     let mut signals = Signals::new()?;
     let (_snapshots_socket, for_snapshots) = listen(&config.snapshots_address)?;
@@ -90,8 +106,12 @@ async fn serve(config: &Config, engine: &Arc<Engine>) -> Result<()> {
     };
     log::info!("{signal}: stopping");
     notify(sd_notify::NotifyState::Stopping);
+    let deadline = *until.insert(Instant::now() + DRAIN);
     stop.send_replace(true);
-    match tokio::time::timeout(DRAIN, servers).await {
+    // First of all, because calls wait for its checks. It waits for threads itself.
+    let stopping = Arc::clone(engine);
+    tokio::task::spawn_blocking(move || stopping.shutdown());
+    match tokio::time::timeout_at(deadline.into(), servers).await {
         Ok(served) => served.map(|_| ()),
         Err(_) => {
             log::warn!("calls were still under way after {DRAIN:?}: given up");

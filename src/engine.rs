@@ -9,7 +9,7 @@ mod manifests;
 mod targets;
 
 pub use manifests::{ManifestName, StoredManifest};
-pub use targets::{Counts, Target};
+pub use targets::{Counts, SnapshotName, Target};
 
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +47,8 @@ impl Engine {
         Self { snapshotter, verifier }
     }
 
-    /// Stops the background work; what is not done is taken up by the next start. Call it once no call is under way.
+    /// Stops the background work; what is not done is taken up by the next start. Calls that wait for a check, or come
+    /// later, are answered as if it could not be done.
     pub fn shutdown(&self) {
         self.verifier.shutdown();
     }
@@ -171,10 +172,15 @@ pub fn is_unpack(key: &str, labels: &Labels) -> bool {
 
 /// The client's part of `<namespace>/<number>/<client's key>`; a key of another shape came from the client as it is.
 fn client_key(key: &str) -> &str {
+    namespaced(key).map_or(key, |(_, client)| client)
+}
+
+/// Namespace and client's key of `<namespace>/<number>/<client's key>`.
+fn namespaced(key: &str) -> Option<(&str, &str)> {
     let mut parts = key.splitn(3, '/');
     match (parts.next(), parts.next(), parts.next()) {
-        (Some(_), Some(number), Some(client)) if number.parse::<u64>().is_ok() => client,
-        _ => key,
+        (Some(namespace), Some(number), Some(client)) if number.parse::<u64>().is_ok() => Some((namespace, client)),
+        _ => None,
     }
 }
 

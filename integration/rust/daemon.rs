@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -53,7 +53,9 @@ impl Drop for Daemon {
 
 /// Everything beneath `dir`, whatever the machine's own configuration says.
 fn command(dir: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_continuity"));
+    // With fewer files than a daemon may need: it has to help itself.
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 128; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_continuity")]);
     fs::write(dir.join("empty.toml"), "").unwrap();
     command.args(["daemon", "--config"]).arg(dir.join("empty.toml")).arg("--root").arg(dir.join("root"));
     command.arg("--snapshots-address").arg(dir.join("run/s.sock")).arg("--address").arg(dir.join("run/c.sock"));
@@ -97,6 +99,24 @@ fn a_daemon_is_ready_private_alone_and_stops_cleanly() {
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("SIGTERM: stopping"), "{log}");
     assert_eq!(fs::read_dir(dir.path().join("run")).unwrap().count(), 0);
+}
+
+#[test]
+fn a_daemon_takes_all_the_files_it_may_and_silent_clients_do_not_delay_its_stop() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = Daemon::start(dir.path());
+    let limits = fs::read_to_string(format!("/proc/{}/limits", daemon.0.id())).unwrap();
+    let files: Vec<_> = limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split(' ').collect();
+    let files: Vec<_> = files.into_iter().filter(|word| !word.is_empty()).collect();
+    assert_eq!(files[3], files[4], "soft and hard");
+    let silent = ["run/s.sock", "run/c.sock"].map(|socket| UnixStream::connect(dir.path().join(socket)).unwrap());
+    std::thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    daemon.signal(Signal::TERM);
+    let (code, log) = daemon.wait();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}: {log}", began.elapsed());
+    drop(silent);
 }
 
 #[test]

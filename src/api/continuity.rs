@@ -30,8 +30,9 @@ use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
 use ttrpc::proto::Codec;
 
 use crate::api::crossing::Crossing;
+use crate::api::in_flight::InFlight;
 use crate::api::snapshots::connections;
-use crate::engine::Engine;
+use crate::engine::{Engine, SnapshotName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildOptions, VerifyOptions};
 use crate::verifier::Event;
@@ -67,6 +68,10 @@ pub struct Info {
     pub snapshots_address: PathBuf,
 }
 
+/// How long a message may wait for its client to read. One that reads nothing for so long is as good as gone, and
+/// must not keep one of the few places from others.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Serves until `shutdown` is ready; then cancels what runs and returns when it ended.
 ///
 /// # Errors
@@ -77,6 +82,17 @@ pub async fn run(
     info: Info,
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
+    serve(listener, engine, info, PATIENCE, shutdown).await
+}
+
+async fn serve(
+    listener: UnixListener,
+    engine: Arc<Engine>,
+    info: Info,
+    patience: Duration,
+    shutdown: impl Future<Output = ()>,
+) -> Result<()> {
+    let in_flight = InFlight::default();
     let (stop, stopping) = watch::channel(false);
     let service = Service {
         engine,
@@ -86,6 +102,8 @@ pub async fn run(
         workers: Arc::new(Semaphore::new(WORKERS)),
         readers: Arc::new(Semaphore::new(READERS)),
         stopping,
+        in_flight: in_flight.clone(),
+        patience,
     };
     let mut server = Server::new()
         .add_listener(Listener::new(connections(listener)))
@@ -94,7 +112,7 @@ pub async fn run(
     server.start().await.map_err(failed)?;
     shutdown.await;
     stop.send_replace(true);
-    server.shutdown().await.map_err(failed)
+    in_flight.drained(server.shutdown()).await.unwrap_or(Ok(())).map_err(failed)
 }
 
 struct Service {
@@ -105,11 +123,14 @@ struct Service {
     workers: Arc<Semaphore>,
     readers: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
+    in_flight: InFlight,
+    patience: Duration,
 }
 
 impl Service {
     /// A use case that answers at once.
     async fn call<T: Send + 'static>(&self, f: impl FnOnce(&Engine) -> Result<T> + Send + 'static) -> ttrpc::Result<T> {
+        let _call = self.in_flight.begin();
         let engine = Arc::clone(&self.engine);
         self.calls.run(move || f(&engine)).await.map_err(status)
     }
@@ -119,7 +140,15 @@ impl Service {
         M: Codec + Send + 'static,
         <M as Codec>::E: std::fmt::Display,
     {
-        Work::new(to, Arc::clone(&self.engine), Arc::clone(places), self.stopping.clone())
+        Work {
+            to,
+            engine: Arc::clone(&self.engine),
+            stopping: self.stopping.clone(),
+            places: Arc::clone(places),
+            patience: self.patience,
+            tick: None,
+            _call: self.in_flight.begin(),
+        }
     }
 }
 
@@ -212,6 +241,8 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::VerifySnapshotRequest,
         to: ServerStreamSender<pb::VerifyEvent>,
     ) -> ttrpc::Result<()> {
+        let pb::VerifySnapshotRequest { key, namespace, threads: wanted, .. } = request;
+        let name = SnapshotName { key, namespace };
         let work = self.work(to, &self.workers).ticking(convert::verify_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
@@ -221,7 +252,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
                     Event::Finding(finding) => convert::finding_event(finding),
                 })
             };
-            let done = engine.verify_snapshot(&request.key, threads(request.threads), progress, &mut report)?;
+            let done = engine.verify_snapshot(&name, threads(wanted), progress, &mut report)?;
             outlet.send(convert::verify_summary(&done, started.elapsed()))
         })
         .await
@@ -249,7 +280,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::ReadManifestRequest,
         to: ServerStreamSender<pb::ManifestChunk>,
     ) -> ttrpc::Result<()> {
-        let name = convert::read_manifest(request.manifest).map_err(status)?;
+        let name = convert::read_manifest(request).map_err(status)?;
         let work = self.work(to, &self.readers);
         work.run(move |engine, _, outlet| {
             let mut manifest = engine.read_manifest(&name)?;

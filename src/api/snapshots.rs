@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
@@ -19,6 +19,7 @@ use crate::api::containerd::services::snapshots::v1::snapshots_server::{Snapshot
 use crate::api::containerd::services::snapshots::v1::*;
 use crate::api::convert;
 use crate::api::crossing::Crossing;
+use crate::api::in_flight::{Call, InFlight};
 use crate::engine::{Engine, is_unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshotter::Snapshot;
@@ -42,18 +43,30 @@ pub const PLACES_ELSE: usize = 4;
 /// Wait after a failed accept: what failed it, too many open files, does not pass at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves until `shutdown` is ready, then answers what is under way and returns.
+/// Serves until `shutdown` is ready, then answers what is under way and returns. Connections on which nothing is
+/// under way end then, or when the runtime does: nobody waits for them.
 ///
 /// # Errors
 /// The listener failed.
 pub async fn run(listener: UnixListener, engine: Arc<Engine>, shutdown: impl Future<Output = ()>) -> Result<()> {
-    let service = Service { engine, start: Crossing::new(PLACES_TO_START), other: Crossing::new(PLACES_ELSE) };
+    let calls = InFlight::default();
+    let (start, other) = (Crossing::new(PLACES_TO_START), Crossing::new(PLACES_ELSE));
+    let service = Service { engine, start, other, calls: calls.clone() };
     let server =
         SnapshotsServer::new(service).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
-    tonic::transport::Server::builder()
-        .serve_with_incoming_shutdown(server, connections(listener), shutdown)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Io, "snapshots service").with_source(error))
+    let (stop, mut stopping) = watch::channel(false);
+    let stopped = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    let server =
+        tonic::transport::Server::builder().serve_with_incoming_shutdown(server, connections(listener), stopped);
+    let mut server = std::pin::pin!(server);
+    let ended = tokio::select! {
+        ended = &mut server => Some(ended),
+        () = shutdown => {
+            stop.send_replace(true);
+            calls.drained(server).await
+        }
+    };
+    ended.unwrap_or(Ok(())).map_err(|error| Error::new(ErrorKind::Io, "snapshots service").with_source(error))
 }
 
 /// The connections of a listener. It ends with its reader, never with an error: a process that is out of file
@@ -83,6 +96,7 @@ struct Service {
     /// For calls that may wait for a verification.
     start: Crossing,
     other: Crossing,
+    calls: InFlight,
 }
 
 impl Service {
@@ -92,6 +106,7 @@ impl Service {
         call: &'static str,
         work: impl FnOnce(&Engine) -> Result<T> + Send + 'static,
     ) -> Result<T, Status> {
+        let _call = self.calls.begin();
         let engine = Arc::clone(&self.engine);
         let result = crossing.run(move || work(&engine)).await;
         result.map_err(|error| {
@@ -168,8 +183,9 @@ impl Snapshots for Service {
 
     async fn list(&self, request: Request<ListSnapshotsRequest>) -> Result<Response<Self::ListStream>, Status> {
         let filters = request.into_inner().filters;
+        let call = self.calls.begin();
         let snapshots = self.cross(&self.other, "list", move |engine| engine.list(&filters)).await?;
-        Ok(Response::new(tokio_stream::iter(Blocks::new(snapshots))))
+        Ok(Response::new(tokio_stream::iter(Blocks::new(snapshots, Some(call)))))
     }
 
     async fn usage(&self, request: Request<UsageRequest>) -> Result<Response<UsageResponse>, Status> {
@@ -188,11 +204,13 @@ pub struct Blocks {
     left: std::vec::IntoIter<Snapshot>,
     /// Did not fit into the block before.
     carried: Option<Info>,
+    /// Until the last block is taken.
+    _call: Option<Call>,
 }
 
 impl Blocks {
-    fn new(snapshots: Vec<Snapshot>) -> Self {
-        Self { left: snapshots.into_iter(), carried: None }
+    fn new(snapshots: Vec<Snapshot>, call: Option<Call>) -> Self {
+        Self { left: snapshots.into_iter(), carried: None, _call: call }
     }
 }
 

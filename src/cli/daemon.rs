@@ -32,8 +32,6 @@ pub struct DaemonArgs {
 pub struct Given {
     /// `--address`
     pub address: bool,
-    /// `--containerd-address`
-    pub containerd_address: bool,
 }
 
 /// Runs until a signal.
@@ -43,7 +41,6 @@ pub fn run(global: &Global, given: Given, args: DaemonArgs) -> anyhow::Result<Ou
         (&mut config.root, args.root),
         (&mut config.snapshots_address, args.snapshots_address),
         (&mut config.address, given.address.then(|| global.address.clone())),
-        (&mut config.containerd_address, given.containerd_address.then(|| global.containerd_address.clone())),
     ];
     for (key, flag) in options {
         if let Some(flag) = flag {

@@ -51,7 +51,7 @@ struct LsArgs {
 
 #[derive(Debug, Args)]
 struct VerifyArgs {
-    /// Key of the snapshot, or its last part
+    /// Key of the snapshot, or the name it has in the namespace
     key: String,
     /// Hashing threads; 0 for what the daemon is configured to use
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -63,7 +63,7 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct ManifestArgs {
-    /// Key of the snapshot, or its last part
+    /// Key of the snapshot, or the name it has in the namespace
     key: String,
 }
 
@@ -134,6 +134,7 @@ fn snapshot_json(snapshot: &pb::SnapshotInfo) -> serde_json::Value {
         "created_at": time::rfc3339(snapshot.created_at),
         "updated_at": time::rfc3339(snapshot.updated_at),
         "labels": snapshot.labels,
+        "label_count": snapshot.label_count,
         "state": some(&snapshot.state),
         "manifest": some(&snapshot.manifest),
         "source": some(&snapshot.source),
@@ -146,7 +147,12 @@ fn snapshot_json(snapshot: &pb::SnapshotInfo) -> serde_json::Value {
 
 fn verify(global: &Global, args: &VerifyArgs) -> Result<Outcome> {
     let began = Instant::now();
-    let request = pb::VerifySnapshotRequest { key: args.key.clone(), threads: args.threads, ..Default::default() };
+    let request = pb::VerifySnapshotRequest {
+        key: args.key.clone(),
+        threads: args.threads,
+        namespace: global.namespace.clone(),
+        ..Default::default()
+    };
     let summary = progress::shown(global, |shown| {
         remote::talk(global, |client| async move {
             let mut events = client.verify_snapshot(remote::whenever(), &request).await.map_err(remote::said)?;
@@ -190,7 +196,8 @@ fn manifest(global: &Global, args: &ManifestArgs) -> Result<Outcome> {
         bail!("not writing a binary manifest to a terminal: redirect it, or pipe it into `continuity ls -`");
     }
     let name = read_manifest_request::Manifest::Snapshot(args.key.clone());
-    let request = pb::ReadManifestRequest { manifest: Some(name), ..Default::default() };
+    let request =
+        pb::ReadManifestRequest { manifest: Some(name), namespace: global.namespace.clone(), ..Default::default() };
     remote::talk(global, |client| async move {
         let mut chunks = client.read_manifest(remote::whenever(), &request).await.map_err(remote::said)?;
         let mut out = BufWriter::new(io::stdout().lock());

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use rustix::fs::{Mode, OFlags};
 
 use crate::digest::Digest;
-use crate::engine::Engine;
+use crate::engine::{Engine, SnapshotName};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 
 /// Names a manifest.
@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 pub enum ManifestName {
     /// A stored one.
     Digest(Digest),
-    /// The seal of a snapshot: its key, or the last part of it.
-    Snapshot(String),
+    /// The seal of a snapshot.
+    Snapshot(SnapshotName),
     /// An absolute path on this machine.
     Path(PathBuf),
 }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Building and verifying what a client names.
 
+use std::fmt;
 use std::io::{BufReader, Write};
 use std::path::PathBuf;
 
-use crate::engine::{Engine, ManifestName};
+use crate::engine::{Engine, ManifestName, namespaced};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, BuildOptions, BuildReport, Finding, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Kind, Mount, SealState, Snapshot};
@@ -17,6 +18,34 @@ const READ_BUFFER: usize = 64 << 10;
 /// Snapshots named in the error about an ambiguous key.
 const NAMED: usize = 3;
 
+/// Names a snapshot as a person does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotName {
+    /// Its key, or the client's part of `<namespace>/<number>/<client's key>`.
+    pub key: String,
+    /// containerd's namespace, for a client's key; empty for any.
+    pub namespace: String,
+}
+
+impl SnapshotName {
+    /// Whether `key` is this client's key, whole, in this namespace.
+    fn means(&self, key: &str) -> bool {
+        namespaced(key).is_some_and(|(namespace, client)| {
+            !client.is_empty() && client == self.key && (self.namespace.is_empty() || namespace == self.namespace)
+        })
+    }
+}
+
+impl fmt::Display for SnapshotName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Escaped(self.key.as_bytes()))?;
+        match self.namespace.as_str() {
+            "" => Ok(()),
+            namespace => write!(f, " in namespace {}", Escaped(namespace.as_bytes())),
+        }
+    }
+}
+
 /// A tree to work on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -25,7 +54,7 @@ pub enum Target {
     /// containerd's mounts; mounted read-only where nobody sees them.
     Mounts(Vec<Mount>),
     /// A snapshot: what a view of it shows if it is committed, else what it shows itself.
-    Snapshot(String),
+    Snapshot(SnapshotName),
 }
 
 /// How many snapshots there are.
@@ -85,7 +114,7 @@ impl Engine {
     /// As [`Verifier::verify_snapshot`](crate::verifier::Verifier::verify_snapshot) and [`Engine::find_snapshot`].
     pub fn verify_snapshot(
         &self,
-        name: &str,
+        name: &SnapshotName,
         threads: usize,
         progress: &Progress,
         report: &mut dyn FnMut(Event) -> Result<()>,
@@ -94,21 +123,20 @@ impl Engine {
         self.verifier.verify_snapshot(&snapshot.key, threads, progress, report)
     }
 
-    /// The snapshot of that key, or the only one whose key ends with `/name`.
+    /// The snapshot of that key, or the only one of that client's key in that namespace.
     ///
     /// # Errors
     /// `NotFound`; `InvalidInput`, naming some, if there are several.
-    pub fn find_snapshot(&self, name: &str) -> Result<Snapshot> {
-        match self.snapshotter.stat(name) {
+    pub fn find_snapshot(&self, name: &SnapshotName) -> Result<Snapshot> {
+        match self.snapshotter.stat(&name.key) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             found => return found,
         }
-        let last_part = |key: &str| !name.is_empty() && key.strip_suffix(name).is_some_and(|rest| rest.ends_with('/'));
         let mut found: Vec<_> =
-            self.snapshotter.list(&[])?.into_iter().filter(|snapshot| last_part(&snapshot.key)).collect();
+            self.snapshotter.list(&[])?.into_iter().filter(|snapshot| name.means(&snapshot.key)).collect();
         match (found.pop(), found.as_slice()) {
             (Some(only), []) => Ok(only),
-            (None, _) => Err(Error::new(ErrorKind::NotFound, format!("no snapshot {}", Escaped(name.as_bytes())))),
+            (None, _) => Err(Error::new(ErrorKind::NotFound, format!("no snapshot {name}"))),
             (Some(last), others) => {
                 let keys: Vec<_> = others
                     .iter()
@@ -116,12 +144,9 @@ impl Engine {
                     .take(NAMED)
                     .map(|snapshot| Escaped(snapshot.key.as_bytes()).to_string())
                     .collect();
-                let message = format!(
-                    "{} snapshots end with {}, give the whole key: {}",
-                    others.len() + 1,
-                    Escaped(name.as_bytes()),
-                    keys.join(", ")
-                );
+                let more = if others.len() < NAMED { "" } else { ", …" };
+                let message =
+                    format!("{} snapshots are {name}, give the whole key: {}{more}", others.len() + 1, keys.join(", "));
                 Err(Error::new(ErrorKind::InvalidInput, message))
             }
         }
@@ -184,5 +209,27 @@ impl Engine {
             target: String::new(),
             options: vec![format!("lowerdir={}", directories.join(":"))],
         }])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_the_whole_client_key_in_its_namespace() {
+        for (namespace, key, snapshot, expected) in [
+            ("default", "sha256:1", "default/7/sha256:1", true),
+            ("", "sha256:1", "default/7/sha256:1", true),
+            ("other", "sha256:1", "default/7/sha256:1", false),
+            ("default", "b", "default/7/a/b", false),
+            ("default", "a/b", "default/7/a/b", true),
+            ("default", "7/sha256:1", "default/7/sha256:1", false),
+            ("", "", "default/7/", false),
+            ("default", "x", "x", false),
+        ] {
+            let name = SnapshotName { namespace: namespace.into(), key: key.into() };
+            assert_eq!(name.means(snapshot), expected, "{name}: {snapshot}");
+        }
     }
 }

@@ -14,11 +14,15 @@
 //!
 //! One writer at a time, and it holds the write transaction while it makes directories: so whoever holds it sees
 //! directories and records in step. Readers see the last committed state and wait for nobody.
+//!
+//! A database that saw one failed read or write, of a full disk say, refuses everything from then on. So it is
+//! closed then, and the next call opens it again, as the next start would.
 
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use super::{Kind, Labels, Seal, Snapshot, Usage, record};
 use crate::error::{Error, ErrorKind, Result};
@@ -42,8 +46,13 @@ const NEXT_ID_KEY: &str = "next-id";
 
 /// See the [module](self).
 pub(super) struct Metadata {
-    db: Database,
+    path: PathBuf,
+    /// None after a failure, until the next call. Everybody who has a transaction reads this lock, so nobody opens
+    /// the file a second time while one lives.
+    db: RwLock<Option<Database>>,
 }
+
+type Opened<'a> = RwLockReadGuard<'a, Option<Database>>;
 
 /// A snapshot with the IDs of its parents, nearest first: what its mounts follow from.
 pub(super) struct Stacked {
@@ -57,30 +66,73 @@ impl Metadata {
     /// # Errors
     /// `Unsupported` if another version of this program wrote it.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let db = Database::builder()
-            .set_cache_size(CACHE)
-            .create(path)
-            .map_err(|error| failed(error).context(path.display()))?;
-        let tx = db.begin_write().map_err(failed)?;
-        {
-            tx.open_table(SNAPSHOTS).map_err(failed)?;
-            tx.open_table(CHILDREN).map_err(failed)?;
-            let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
-            let found = numbers.get(FORMAT_KEY).map_err(failed)?.map(|format| format.value());
-            match found {
-                Some(FORMAT) => {}
-                None => {
-                    numbers.insert(FORMAT_KEY, FORMAT).map_err(failed)?;
-                    numbers.insert(NEXT_ID_KEY, 1).map_err(failed)?;
-                }
-                Some(other) => {
-                    let message = format!("{}: format {other}, this program reads format {FORMAT}", path.display());
-                    return Err(Error::new(ErrorKind::Unsupported, message));
+        Ok(Self { path: path.to_owned(), db: RwLock::new(Some(open(path)?)) })
+    }
+
+    /// The database, opened again if it was closed.
+    fn opened(&self) -> Result<Opened<'_>> {
+        loop {
+            let db = self.db.read().unwrap_or_else(PoisonError::into_inner);
+            if db.is_some() {
+                return Ok(db);
+            }
+            drop(db);
+            let mut db = self.db.write().unwrap_or_else(PoisonError::into_inner);
+            if db.is_none() {
+                *db = Some(open(&self.path)?);
+            }
+        }
+    }
+
+    /// Closes the database if `error` is one after which it refuses everything.
+    fn close_after(&self, error: &Error) -> bool {
+        let broken = is_storage(error);
+        if broken {
+            log::warn!("{error}; closing the database, to open it again");
+            *self.db.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        broken
+    }
+
+    /// Does `work`, once more if the database failed: it may have failed for an earlier call.
+    fn attempt<T>(&self, work: impl Fn(&Database) -> Result<T>) -> Result<(Opened<'_>, T)> {
+        let mut again = true;
+        loop {
+            let db = self.opened()?;
+            let Some(result) = db.as_ref().map(&work) else { continue };
+            match result {
+                Ok(done) => return Ok((db, done)),
+                Err(error) => {
+                    drop(db);
+                    if !(self.close_after(&error) && again) {
+                        return Err(error);
+                    }
+                    again = false;
                 }
             }
         }
-        tx.commit().map_err(failed)?;
-        Ok(Self { db })
+    }
+
+    fn read<T>(&self, body: impl Fn(&ReadOnlyTable<&'static str, &'static [u8]>) -> Result<T>) -> Result<T> {
+        let read = |db: &Database| {
+            let tx = db.begin_read().map_err(failed)?;
+            body(&tx.open_table(SNAPSHOTS).map_err(failed)?)
+        };
+        self.attempt(read).map(|(_, value)| value)
+    }
+
+    fn write<T>(&self, durability: Durability, body: impl Fn(&WriteTransaction) -> Result<T>) -> Result<T> {
+        let (db, (tx, value)) = self.attempt(|db| {
+            let mut tx = db.begin_write().map_err(failed)?;
+            tx.set_durability(durability).map_err(failed)?;
+            let value = body(&tx)?;
+            Ok((tx, value))
+        })?;
+        let committed = tx.commit().map_err(failed);
+        drop(db);
+        // Not tried again: whether a commit that failed is on the disk shows only in the database opened anew.
+        committed.inspect_err(|error| _ = self.close_after(error))?;
+        Ok(value)
     }
 
     /// Creates an active snapshot or a view. `make` makes its directory, given the snapshot and the IDs of its
@@ -95,22 +147,21 @@ impl Metadata {
         kind: Kind,
         labels: Labels,
         now: i64,
-        make: impl FnOnce(&Stacked) -> Result<()>,
+        make: impl Fn(&Stacked) -> Result<()>,
     ) -> Result<Stacked> {
-        let tx = self.db.begin_write().map_err(failed)?;
-        let stacked = {
+        self.write(Durability::Immediate, |tx| {
             let mut snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
             if get(&snapshots, key)?.is_some() {
                 return Err(Error::new(ErrorKind::AlreadyExists, format!("snapshot {key:?} already exists")));
             }
             let parents = parent.map_or(Ok(Vec::new()), |parent| parent_ids(&snapshots, parent))?;
-            let id = next_id(&tx)?;
+            let id = next_id(tx)?;
             let snapshot = Snapshot {
                 id,
                 key: key.to_owned(),
                 parent: parent.map(Into::into),
                 kind,
-                labels,
+                labels: labels.clone(),
                 created_at: now,
                 updated_at: now,
                 usage: Usage::default(),
@@ -122,10 +173,8 @@ impl Metadata {
             }
             let stacked = Stacked { snapshot, parents };
             make(&stacked)?;
-            stacked
-        };
-        tx.commit().map_err(failed)?;
-        Ok(stacked)
+            Ok(stacked)
+        })
     }
 
     /// Turns the active snapshot `key`, if it still is number `id`, into the committed snapshot `name`.
@@ -141,8 +190,7 @@ impl Metadata {
         usage: Usage,
         now: i64,
     ) -> Result<Snapshot> {
-        let tx = self.db.begin_write().map_err(failed)?;
-        let snapshot = {
+        self.write(Durability::Immediate, |tx| {
             let mut snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
             let active = committable(&snapshots, name, key)?;
             if active.id != id {
@@ -152,7 +200,7 @@ impl Metadata {
             let snapshot = Snapshot {
                 key: name.to_owned(),
                 kind: Kind::Committed,
-                labels,
+                labels: labels.clone(),
                 created_at: now,
                 updated_at: now,
                 usage,
@@ -161,10 +209,8 @@ impl Metadata {
             };
             snapshots.remove(key).map_err(failed)?;
             put(&mut snapshots, &snapshot)?;
-            snapshot
-        };
-        tx.commit().map_err(failed)?;
-        Ok(snapshot)
+            Ok(snapshot)
+        })
     }
 
     /// The active snapshot that a commit of `key` as `name` would take.
@@ -172,8 +218,7 @@ impl Metadata {
     /// # Errors
     /// As [`Metadata::commit`].
     pub(super) fn committable(&self, name: &str, key: &str) -> Result<Snapshot> {
-        let tx = self.db.begin_read().map_err(failed)?;
-        committable(&tx.open_table(SNAPSHOTS).map_err(failed)?, name, key)
+        self.read(|snapshots| committable(snapshots, name, key))
     }
 
     /// Removes the record of a snapshot that has no children.
@@ -181,8 +226,7 @@ impl Metadata {
     /// # Errors
     /// `NotFound`; `FailedPrecondition` if it has children.
     pub(super) fn remove(&self, key: &str) -> Result<()> {
-        let tx = self.db.begin_write().map_err(failed)?;
-        {
+        self.write(Durability::Immediate, |tx| {
             let mut snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
             let snapshot = require(&snapshots, key)?;
             let mut children = tx.open_table(CHILDREN).map_err(failed)?;
@@ -195,8 +239,8 @@ impl Metadata {
                 children.remove((parent.id, snapshot.id)).map_err(failed)?;
             }
             snapshots.remove(key).map_err(failed)?;
-        }
-        tx.commit().map_err(failed)
+            Ok(())
+        })
     }
 
     /// Changes the record of `key` as `change` says. What may be lost in a power cut goes to the disk with the next
@@ -205,41 +249,34 @@ impl Metadata {
         &self,
         key: &str,
         durability: Durability,
-        change: impl FnOnce(&mut Snapshot) -> Result<()>,
+        change: impl Fn(&mut Snapshot) -> Result<()>,
     ) -> Result<Snapshot> {
-        let mut tx = self.db.begin_write().map_err(failed)?;
-        tx.set_durability(durability).map_err(failed)?;
-        let snapshot = {
+        self.write(durability, |tx| {
             let mut snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
             let mut snapshot = require(&snapshots, key)?;
             change(&mut snapshot)?;
             put(&mut snapshots, &snapshot)?;
-            snapshot
-        };
-        tx.commit().map_err(failed)?;
-        Ok(snapshot)
+            Ok(snapshot)
+        })
     }
 
     /// One snapshot.
     pub(super) fn get(&self, key: &str) -> Result<Snapshot> {
-        let tx = self.db.begin_read().map_err(failed)?;
-        require(&tx.open_table(SNAPSHOTS).map_err(failed)?, key)
+        self.read(|snapshots| require(snapshots, key))
     }
 
     /// One snapshot with the IDs of its parents.
     pub(super) fn stacked(&self, key: &str) -> Result<Stacked> {
-        let tx = self.db.begin_read().map_err(failed)?;
-        let snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
-        let snapshot = require(&snapshots, key)?;
-        let parents = snapshot.parent.as_deref().map_or(Ok(Vec::new()), |parent| parent_ids(&snapshots, parent))?;
-        Ok(Stacked { snapshot, parents })
+        self.read(|snapshots| {
+            let snapshot = require(snapshots, key)?;
+            let parents = snapshot.parent.as_deref().map_or(Ok(Vec::new()), |parent| parent_ids(snapshots, parent))?;
+            Ok(Stacked { snapshot, parents })
+        })
     }
 
     /// The snapshot if it is committed, then its parents, nearest first, all of one moment.
     pub(super) fn chain(&self, key: &str) -> Result<Vec<Snapshot>> {
-        let tx = self.db.begin_read().map_err(failed)?;
-        let snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
-        let mut chain = ancestry(&snapshots, require(&snapshots, key)?)?;
+        let mut chain = self.read(|snapshots| ancestry(snapshots, require(snapshots, key)?))?;
         if chain.first().is_some_and(|first| first.kind != Kind::Committed) {
             chain.remove(0);
         }
@@ -248,19 +285,50 @@ impl Metadata {
 
     /// The snapshots that are `wanted`, by key, all of one moment.
     pub(super) fn list(&self, wanted: impl Fn(&Snapshot) -> bool) -> Result<Vec<Snapshot>> {
-        let tx = self.db.begin_read().map_err(failed)?;
-        let snapshots = tx.open_table(SNAPSHOTS).map_err(failed)?;
-        select(&snapshots, wanted)
+        self.read(|snapshots| select(snapshots, &wanted))
     }
 
-    /// Calls `work` with the ID of every snapshot while nobody can add one.
-    pub(super) fn exclusively<T>(&self, work: impl FnOnce(&HashSet<u64>) -> Result<T>) -> Result<T> {
-        let tx = self.db.begin_write().map_err(failed)?;
-        let ids = select(&tx.open_table(SNAPSHOTS).map_err(failed)?, |_| true)?.iter().map(|s| s.id).collect();
-        let result = work(&ids)?;
-        tx.abort().map_err(failed)?;
-        Ok(result)
+    /// Calls `work` with the ID of every snapshot while nobody can add one; twice, if the database fails then.
+    pub(super) fn exclusively<T>(&self, work: impl Fn(&HashSet<u64>) -> Result<T>) -> Result<T> {
+        let done = self.attempt(|db| {
+            let tx = db.begin_write().map_err(failed)?;
+            let ids = select(&tx.open_table(SNAPSHOTS).map_err(failed)?, |_| true)?.iter().map(|s| s.id).collect();
+            let result = work(&ids)?;
+            tx.abort().map_err(failed)?;
+            Ok(result)
+        });
+        done.map(|(_, result)| result)
     }
+}
+
+/// Opens or creates the database and its tables.
+fn open(path: &Path) -> Result<Database> {
+    let db = Database::builder()
+        .set_cache_size(CACHE)
+        .create(path)
+        .map_err(|error| failed(error).context(path.display()))?;
+    let tx = db.begin_write().map_err(failed)?;
+    let found = {
+        tx.open_table(SNAPSHOTS).map_err(failed)?;
+        tx.open_table(CHILDREN).map_err(failed)?;
+        let mut numbers = tx.open_table(NUMBERS).map_err(failed)?;
+        let found = numbers.get(FORMAT_KEY).map_err(failed)?.map(|format| format.value());
+        if found.is_none() {
+            numbers.insert(FORMAT_KEY, FORMAT).map_err(failed)?;
+            numbers.insert(NEXT_ID_KEY, 1).map_err(failed)?;
+        }
+        found
+    };
+    match found {
+        // Nothing to write: a full disk can still be read.
+        Some(FORMAT) => tx.abort().map_err(failed)?,
+        None => tx.commit().map_err(failed)?,
+        Some(other) => {
+            let message = format!("{}: format {other}, this program reads format {FORMAT}", path.display());
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+    }
+    Ok(db)
 }
 
 type Snapshots<'a> = redb::Table<'a, &'static str, &'static [u8]>;
@@ -347,6 +415,12 @@ fn missing(key: &str) -> Error {
 
 fn failed(error: impl Into<redb::Error>) -> Error {
     Error::new(ErrorKind::Io, "snapshot database").with_source(error.into())
+}
+
+/// Whether the database failed, rather than what was asked of it: it refuses everything from then on.
+fn is_storage(error: &Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<redb::Error>());
+    matches!(source, Some(redb::Error::Io(_) | redb::Error::Backend(_) | redb::Error::PreviousIo))
 }
 
 #[cfg(test)]

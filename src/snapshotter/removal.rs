@@ -17,14 +17,21 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// What a sub-directory is called once it was moved up; a number follows.
 const MOVED: &str = ".removing-";
 
-/// Removes the directory `top` and everything in it; nothing there is fine.
+/// Removes the directory `top` and everything in it, or what is there instead of a directory; nothing there is fine.
 ///
 /// # Errors
 /// The first thing that could not be removed, after everything else was.
 pub(super) fn remove(top: &Path) -> Result<()> {
-    match empty(top) {
-        Err(error) if error.errno() == Some(Errno::NOENT.raw_os_error()) => return Ok(()),
-        other => other?,
+    if let Err(error) = empty(top) {
+        return match error.errno().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => Ok(()),
+            // A file or a symlink: it has no contents of its own. Should it be a directory by now, this fails.
+            Some(Errno::NOTDIR | Errno::LOOP) => match rustix::fs::unlink(top) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(errno) => Err(Error::io("unlink", top, errno)),
+            },
+            _ => Err(error),
+        };
     }
     match rustix::fs::rmdir(top) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
@@ -151,6 +158,20 @@ pub(super) mod tests {
         assert!(!top.exists());
         assert_eq!(fs::read(dir.path().join("outside")).unwrap(), b"stays");
         remove(&top).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_directory_goes_too() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("target"), "stays").unwrap();
+        fs::write(dir.path().join("file"), "x").unwrap();
+        std::os::unix::fs::symlink("target", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(".", dir.path().join("to-directory")).unwrap();
+        for name in ["file", "link", "to-directory"] {
+            remove(&dir.path().join(name)).unwrap();
+        }
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["target"]);
     }
 
     #[test]

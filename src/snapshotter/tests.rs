@@ -359,3 +359,57 @@ fn kill_9_at_any_point_keeps_what_was_acknowledged_and_nothing_else() {
     }
     assert!(!acknowledged.is_empty(), "killed before anything was acknowledged: the test has shown nothing");
 }
+
+/// A small filesystem of its own, unmounted however the test ends.
+struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    fn new(bytes: u64) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
+        rustix::mount::mount("tmpfs", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), options.as_c_str())
+            .unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = rustix::mount::unmount(self.0.path(), rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_is_used_again_once_it_has_space() {
+    let disk = SmallDisk::new(8 << 20);
+    let s = Snapshotter::open(&disk.0.path().join("root")).unwrap();
+    s.prepare("tmp", None, Labels::new()).unwrap();
+    let layer = s.commit("layer", "tmp", Labels::new()).unwrap();
+
+    let fill = disk.0.path().join("fill");
+    let mut file = fs::File::create(&fill).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    // Whatever of the database still fits where it is, its growth does not.
+    let long = labels(&[("containerd.io/snapshot/long", &"x".repeat(4000))]);
+    let failed = (0..2000).find_map(|n| s.prepare(&format!("full-{n}"), Some("layer"), long.clone()).err());
+    assert_eq!(failed.expect("the disk was never full").kind(), ErrorKind::Io);
+    drop(s.update("layer", long.clone(), &[]));
+
+    drop(file);
+    fs::remove_file(&fill).unwrap();
+    assert_eq!(s.stat("layer").unwrap().id, layer.id);
+    s.prepare("after", Some("layer"), long).unwrap();
+    s.cleanup().unwrap();
+    assert_eq!(s.stat("after").unwrap().parent.as_deref(), Some("layer"));
+}
+
+#[test]
+fn a_stray_file_does_not_stop_the_cleanup() {
+    let f = fixture();
+    let top = f.root().join("snapshots");
+    fs::write(top.join("stray"), "x").unwrap();
+    fs::write(top.join("gone-old"), "x").unwrap();
+    std::os::unix::fs::symlink("/", top.join("link")).unwrap();
+    f.snapshotter.cleanup().unwrap();
+    assert!(f.directories().is_empty(), "{:?}", f.directories());
+}

@@ -10,7 +10,7 @@ use ttrpc::Code;
 use crate::api::continuity::proto::continuity::{
     self as pb, build_event, read_manifest_request, target, verify_event, verify_request,
 };
-use crate::engine::{ManifestName, StoredManifest, Target};
+use crate::engine::{ManifestName, SnapshotName, StoredManifest, Target};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildReport, Finding, FindingKind, VerifyReport};
 use crate::snapshotter::{Mount, Snapshot};
@@ -18,6 +18,13 @@ use crate::tree::Progress;
 
 /// More hashing threads than this are not started, whatever a client asks for.
 const THREADS_MAX: u32 = 64;
+
+/// Keys of snapshots in one message.
+const KEYS_MAX: usize = 256;
+
+/// Bytes of keys or labels in one message: far below the 4 MiB at which a Go client drops the connection, whatever
+/// else is in it. What does not fit is only counted.
+const REPEATED_BYTES: usize = 1 << 20;
 
 /// The code that tells a client what kind of error it was.
 fn code(kind: ErrorKind) -> Code {
@@ -43,10 +50,11 @@ pub fn threads(wanted: u32) -> usize {
 }
 
 pub fn target(target: Option<pb::Target>) -> Result<Target> {
-    match target.and_then(|target| target.target) {
+    let pb::Target { target, namespace, .. } = target.unwrap_or_default();
+    match target {
         Some(target::Target::Path(path)) => Ok(Target::Path(PathBuf::from(path))),
         Some(target::Target::Mounts(mounts)) => Ok(Target::Mounts(mounts.mounts.into_iter().map(mount).collect())),
-        Some(target::Target::Snapshot(key)) => Ok(Target::Snapshot(key)),
+        Some(target::Target::Snapshot(key)) => Ok(Target::Snapshot(SnapshotName { key, namespace })),
         None => Err(Error::new(ErrorKind::InvalidInput, "the request names no target")),
     }
 }
@@ -63,10 +71,13 @@ pub fn verify_manifest(manifest: Option<verify_request::Manifest>) -> Result<Man
     }
 }
 
-pub fn read_manifest(manifest: Option<read_manifest_request::Manifest>) -> Result<ManifestName> {
-    match manifest {
+pub fn read_manifest(request: pb::ReadManifestRequest) -> Result<ManifestName> {
+    let namespace = request.namespace;
+    match request.manifest {
         Some(read_manifest_request::Manifest::Digest(digest)) => Ok(ManifestName::Digest(digest.parse()?)),
-        Some(read_manifest_request::Manifest::Snapshot(key)) => Ok(ManifestName::Snapshot(key)),
+        Some(read_manifest_request::Manifest::Snapshot(key)) => {
+            Ok(ManifestName::Snapshot(SnapshotName { key, namespace }))
+        }
         None => Err(no_manifest()),
     }
 }
@@ -146,6 +157,15 @@ pub fn finding(finding: pb::Finding) -> Option<Finding> {
     })
 }
 
+/// The first of `items` that fit into one message.
+fn fitting<T>(items: impl IntoIterator<Item = T>, size: impl Fn(&T) -> usize) -> impl Iterator<Item = T> {
+    let mut bytes = 0;
+    items.into_iter().take_while(move |item| {
+        bytes += size(item);
+        bytes <= REPEATED_BYTES
+    })
+}
+
 pub fn snapshot(snapshot: Snapshot) -> pb::SnapshotInfo {
     let seal = snapshot.seal;
     pb::SnapshotInfo {
@@ -154,7 +174,8 @@ pub fn snapshot(snapshot: Snapshot) -> pb::SnapshotInfo {
         kind: snapshot.kind.name().into(),
         created_at: snapshot.created_at,
         updated_at: snapshot.updated_at,
-        labels: snapshot.labels.into_iter().collect(),
+        label_count: snapshot.labels.len() as u64,
+        labels: fitting(snapshot.labels, |(key, value)| key.len() + value.len()).collect(),
         state: seal.map(|seal| seal.state.name().into()).unwrap_or_default(),
         manifest: seal.and_then(|seal| seal.manifest).map(|digest| digest.to_string()).unwrap_or_default(),
         source: seal.map(|seal| seal.source.name().into()).unwrap_or_default(),
@@ -170,7 +191,50 @@ pub fn manifest(manifest: StoredManifest) -> pb::ManifestInfo {
     pb::ManifestInfo {
         digest: manifest.digest.to_string(),
         size: manifest.size,
-        snapshots: manifest.snapshots,
+        snapshot_count: manifest.snapshots.len() as u64,
+        snapshots: fitting(manifest.snapshots, String::len).take(KEYS_MAX).collect(),
         ..Default::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protobuf::Message;
+
+    use super::*;
+    use crate::digest::Digest;
+    use crate::snapshotter::{Kind, Labels, MAX_KEY, MAX_LABEL, Usage};
+
+    /// Far below 4 MiB.
+    const MESSAGE: u64 = 2 << 20;
+
+    #[test]
+    fn no_number_of_labels_makes_a_message_too_large() {
+        let labels: Labels = (0..4_000).map(|n| (format!("{n:04}"), "v".repeat(MAX_LABEL - 4))).collect();
+        let snapshot = |labels| Snapshot {
+            id: 1,
+            key: "k".repeat(MAX_KEY),
+            parent: Some("p".repeat(MAX_KEY)),
+            kind: Kind::Active,
+            labels,
+            created_at: 0,
+            updated_at: 0,
+            usage: Usage::default(),
+            seal: None,
+        };
+        let info = super::snapshot(snapshot(labels));
+        assert!(info.compute_size() < MESSAGE && !info.labels.is_empty(), "{}", info.compute_size());
+        assert_eq!(info.label_count, 4_000);
+        let few = super::snapshot(snapshot(Labels::from([("a".into(), "b".into())])));
+        assert_eq!((few.labels.len(), few.label_count), (1, 1));
+    }
+
+    #[test]
+    fn no_number_of_snapshots_makes_a_message_too_large() {
+        for (key, keys, expected) in [("k".repeat(MAX_KEY), 1_000, 32), ("k".into(), 1_000, 256), ("k".into(), 3, 3)] {
+            let info = manifest(StoredManifest { digest: Digest::of(b""), size: 1, snapshots: vec![key; keys] });
+            assert!(info.compute_size() < MESSAGE, "{}", info.compute_size());
+            assert_eq!((info.snapshots.len(), info.snapshot_count), (expected, keys as u64));
+        }
     }
 }

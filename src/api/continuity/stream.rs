@@ -2,6 +2,7 @@
 //! Work on the blocking pool whose messages go to a ttrpc stream.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -10,6 +11,7 @@ use ttrpc::proto::Codec;
 
 use crate::api::continuity::TICK;
 use crate::api::continuity::convert::status;
+use crate::api::in_flight::Call;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::Progress;
@@ -32,12 +34,20 @@ impl<M> Outlet<M> {
 
 /// One streaming request.
 pub struct Work<M> {
-    to: ServerStreamSender<M>,
-    engine: Arc<Engine>,
-    stopping: watch::Receiver<bool>,
-    /// One of these is held from the beginning to the end.
-    places: Arc<Semaphore>,
-    tick: Option<fn(&Progress) -> M>,
+    /// Where the messages go.
+    pub to: ServerStreamSender<M>,
+    /// Who does the work.
+    pub engine: Arc<Engine>,
+    /// True once the daemon stops.
+    pub stopping: watch::Receiver<bool>,
+    /// One of these is waited for, and held from the beginning to the end.
+    pub places: Arc<Semaphore>,
+    /// How long a message waits for its client to read.
+    pub patience: Duration,
+    /// See [`Work::ticking`].
+    pub tick: Option<fn(&Progress) -> M>,
+    /// Counts as long as this request lives.
+    pub _call: Call,
 }
 
 /// Cancels the work when the request ends, however it ends.
@@ -54,16 +64,6 @@ where
     M: Codec + Send + 'static,
     <M as Codec>::E: std::fmt::Display,
 {
-    /// A request whose messages go to `to`, and which waits for one of the `places`.
-    pub fn new(
-        to: ServerStreamSender<M>,
-        engine: Arc<Engine>,
-        places: Arc<Semaphore>,
-        stopping: watch::Receiver<bool>,
-    ) -> Self {
-        Self { to, engine, places, stopping, tick: None }
-    }
-
     /// Sends progress every [`TICK`] while the work goes on or waits for its turn.
     pub fn ticking(mut self, message: fn(&Progress) -> M) -> Self {
         self.tick = Some(message);
@@ -103,7 +103,7 @@ where
                 biased;
                 () = stopped(self.stopping.clone()) => break,
                 message = messages.recv() => match message {
-                    Some(message) => self.to.send(&message).await?,
+                    Some(message) => self.send(&message).await?,
                     None => break,
                 },
                 () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
@@ -130,8 +130,21 @@ where
 
     async fn send_progress(&self, progress: &Progress) -> ttrpc::Result<()> {
         match self.tick {
-            Some(message) => self.to.send(&message(progress)).await,
+            Some(message) => self.send(&message(progress)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Sends one message, unless the daemon stops or the client does not read.
+    async fn send(&self, message: &M) -> ttrpc::Result<()> {
+        tokio::select! {
+            biased;
+            sent = self.to.send(message) => sent,
+            () = stopped(self.stopping.clone()) => Err(status(stopping())),
+            () = tokio::time::sleep(self.patience) => {
+                log::warn!("a client read nothing for {:?}: its request is cancelled", self.patience);
+                Err(status(Error::new(ErrorKind::Cancelled, "the client does not read")))
+            }
         }
     }
 }

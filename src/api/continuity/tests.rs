@@ -19,6 +19,9 @@ use proto::continuity_ttrpc::ContinuityClient;
 
 const LONG: Duration = Duration::from_secs(60);
 
+/// How long a client here may read nothing.
+const PATIENT: Duration = Duration::from_secs(2);
+
 /// Hashing this takes far longer than any test waits; it takes up no space.
 const HUGE: u64 = 4 << 40;
 
@@ -47,7 +50,7 @@ impl Scene {
         let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         let info = Info { root, snapshots_address: "/s.sock".into() };
         let (shutdown, stop) = oneshot::channel();
-        let server = tokio::spawn(run(listener, engine, info, async { drop(stop.await) }));
+        let server = tokio::spawn(serve(listener, engine, info, PATIENT, async { drop(stop.await) }));
         Self { dir, snapshotter, verifier, shutdown: Some(shutdown), server }
     }
 
@@ -292,8 +295,14 @@ async fn snapshots_and_manifests_are_told_verified_and_kept() {
         assert_eq!(Digest::of(&content).to_string(), two.manifest);
     }
 
-    let request = pb::VerifySnapshotRequest { key: "sha256:two".into(), ..Default::default() };
-    let told = findings(client.verify_snapshot(now(), &request).await).await.unwrap();
+    let in_namespace = |namespace: &str| pb::VerifySnapshotRequest {
+        key: "sha256:two".into(),
+        namespace: namespace.into(),
+        ..Default::default()
+    };
+    let elsewhere = findings(client.verify_snapshot(now(), &in_namespace("other")).await).await.unwrap_err();
+    assert_eq!(rpc_code(&elsewhere), Code::NOT_FOUND);
+    let told = findings(client.verify_snapshot(now(), &in_namespace("default")).await).await.unwrap();
     assert_eq!(told, (vec!["default/2/sha256:two".to_owned(), "default/1/sha256:one".to_owned()], 0));
 
     let request = pb::RemoveManifestRequest { digest: two.manifest.clone(), ..Default::default() };
@@ -394,4 +403,65 @@ async fn a_stop_cancels_what_runs_and_what_waits() {
         };
         assert!(ended.is_err(), "cut short, not complete");
     }
+}
+
+/// A connection that asked for the manifest of `tree` and never reads the answer.
+async fn asks_and_never_reads(scene: &Scene, tree: &str) -> tokio::net::UnixStream {
+    use protobuf::Message;
+    use tokio::io::AsyncWriteExt;
+    let request = ttrpc::proto::Request {
+        service: "continuity.v1.Continuity".into(),
+        method: "Build".into(),
+        payload: build_of(target::Target::Path(tree.into())).write_to_bytes().unwrap(),
+        ..Default::default()
+    };
+    let payload = request.write_to_bytes().unwrap();
+    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes().to_vec();
+    // Stream 1, a request, whose sender sends no more.
+    frame.extend([0, 0, 0, 1, 1, 1]);
+    frame.extend(payload);
+    let mut stream = tokio::net::UnixStream::connect(scene.path("sock")).await.unwrap();
+    stream.write_all(&frame).await.unwrap();
+    stream
+}
+
+/// A tree whose manifest is more than a socket and the queues hold.
+fn wide(scene: &Scene) -> String {
+    let tree = scene.dir.path().join("wide");
+    fs::create_dir(&tree).unwrap();
+    for n in 0..8_000 {
+        fs::write(tree.join(format!("{n:0>200}")), "").unwrap();
+    }
+    scene.path("wide")
+}
+
+#[tokio::test]
+async fn who_does_not_read_loses_the_place() {
+    let scene = Scene::new().await;
+    let wide = wide(&scene);
+    let mut deaf = Vec::new();
+    for _ in 0..WORKERS {
+        deaf.push(asks_and_never_reads(&scene, &wide).await);
+    }
+    tokio::time::sleep(PATIENT / 4).await;
+    let small = build_of(target::Target::Path(scene.tree()));
+    let client = scene.client().await;
+    let waits = tokio::time::timeout(PATIENT / 4, build(&client, &small)).await;
+    assert!(waits.is_err(), "the deaf clients held no place");
+    let built = tokio::time::timeout(LONG, build(&scene.client().await, &small)).await;
+    assert_eq!(built.expect("the places were not freed").unwrap().summary.summary.entries, 3);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_or_read_nothing_do_not_delay_a_stop() {
+    let scene = Scene::new().await;
+    let silent = tokio::net::UnixStream::connect(scene.path("sock")).await.unwrap();
+    let wide = wide(&scene);
+    let deaf = asks_and_never_reads(&scene, &wide).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let began = Instant::now();
+    scene.end().await;
+    assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
+    drop((silent, deaf));
 }

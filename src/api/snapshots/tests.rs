@@ -23,6 +23,10 @@ const POLICY: Policy = Policy {
 
 /// Serves an engine of its own, calls `test` with a client and the root, and shuts the server down.
 fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>) -> F) {
+    with_socket(|client, engine, _| test(client, engine));
+}
+
+fn with_socket<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>, std::path::PathBuf) -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -32,7 +36,7 @@ fn with_client<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>) ->
         let listener = UnixListener::bind(&socket).unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let server = tokio::spawn(run(listener, Arc::clone(&engine), async { stopped.await.unwrap() }));
-        test(connect(&socket).await, Arc::clone(&engine)).await;
+        test(connect(&socket).await, Arc::clone(&engine), socket).await;
         stop.send(()).unwrap();
         server.await.unwrap().unwrap();
     });
@@ -167,7 +171,7 @@ fn a_block_of_long_labels_stays_small() {
         usage: Usage::default(),
         seal: None,
     };
-    let blocks: Vec<_> = Blocks::new((0..10).map(snapshot).collect()).map(|block| block.unwrap()).collect();
+    let blocks: Vec<_> = Blocks::new((0..10).map(snapshot).collect(), None).map(|block| block.unwrap()).collect();
     assert!(blocks.iter().all(|block| block.encoded_len() <= BLOCK_BYTES + 1024));
     assert_eq!(blocks.iter().map(|block| block.info.len()).sum::<usize>(), 10);
     assert!(blocks.len() < 10);
@@ -199,6 +203,11 @@ fn engine_with_a_slow_layer(root: &Path, deadline: Duration) -> Arc<Engine> {
     engine
 }
 
+fn one_at_a_time(engine: &Arc<Engine>) -> Arc<Service> {
+    let (start, other) = (Crossing::new(1), Crossing::new(1));
+    Arc::new(Service { engine: Arc::clone(engine), start, other, calls: InFlight::default() })
+}
+
 fn view_slow(service: &Arc<Service>, key: String) -> tokio::task::JoinHandle<Result<(), Status>> {
     let service = Arc::clone(service);
     let request = ViewSnapshotRequest { key, parent: "slow".into(), ..Default::default() };
@@ -211,7 +220,7 @@ fn the_deadline_counts_from_the_arrival_however_many_wait_for_a_place() {
     const CALLS: u32 = 12;
     let root = tempfile::tempdir().unwrap();
     let engine = engine_with_a_slow_layer(root.path(), DEADLINE);
-    let service = Arc::new(Service { engine: Arc::clone(&engine), start: Crossing::new(1), other: Crossing::new(1) });
+    let service = one_at_a_time(&engine);
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let began = Instant::now();
         let views: Vec<_> = (0..CALLS).map(|n| view_slow(&service, format!("v{n}"))).collect();
@@ -229,7 +238,7 @@ fn the_deadline_counts_from_the_arrival_however_many_wait_for_a_place() {
 fn an_unpack_does_not_queue_behind_those_who_wait_for_a_check() {
     let root = tempfile::tempdir().unwrap();
     let engine = engine_with_a_slow_layer(root.path(), Duration::from_secs(60));
-    let service = Arc::new(Service { engine: Arc::clone(&engine), start: Crossing::new(1), other: Crossing::new(1) });
+    let service = one_at_a_time(&engine);
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let view = view_slow(&service, "view".into());
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -238,4 +247,27 @@ fn an_unpack_does_not_queue_behind_those_who_wait_for_a_check() {
         engine.shutdown();
         assert_eq!(view.await.unwrap().unwrap_err().code(), Code::FailedPrecondition);
     });
+}
+
+#[test]
+fn silent_connections_do_not_delay_a_stop() {
+    let mut silent = Vec::new();
+    let began = std::cell::Cell::new(None);
+    with_socket(|mut client, _, socket| {
+        let (silent, began) = (&mut silent, &began);
+        async move {
+            client.prepare(prepare("a", "")).await.unwrap();
+            let connect = || UnixStream::connect(&socket);
+            // One says nothing at all; one greets as HTTP/2 does and then never answers a ping.
+            silent.push(connect().await.unwrap());
+            let mut greeted = connect().await.unwrap();
+            let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+            tokio::io::AsyncWriteExt::write_all(&mut greeted, preface).await.unwrap();
+            silent.push(greeted);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            began.set(Some(Instant::now()));
+        }
+    });
+    let took = began.get().unwrap().elapsed();
+    assert!(took < Duration::from_secs(3), "{took:?}");
 }
