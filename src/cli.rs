@@ -66,16 +66,28 @@ struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Socket of the daemon (ttrpc)
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/continuity/continuity.sock")]
+    #[arg(
+        long,
+        help_heading = "Global options",
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/continuity/continuity.sock"
+    )]
     pub address: PathBuf,
     /// Socket of containerd (gRPC), for the commands that talk to it; the daemon does not
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/containerd/containerd.sock")]
+    #[arg(
+        long,
+        help_heading = "Global options",
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/containerd/containerd.sock"
+    )]
     pub containerd_address: PathBuf,
     /// Namespace of containerd
-    #[arg(long, short, global = true, value_name = "NAME", default_value = "default")]
+    #[arg(long, help_heading = "Global options", short, global = true, value_name = "NAME", default_value = "default")]
     pub namespace: String,
     /// No progress, no summary, no warnings
-    #[arg(long, short, global = true)]
+    #[arg(long, help_heading = "Global options", short, global = true)]
     pub quiet: bool,
 }
 
