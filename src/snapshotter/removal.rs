@@ -22,19 +22,16 @@ const MOVED: &str = ".removing-";
 /// # Errors
 /// The first thing that could not be removed, after everything else was.
 pub(super) fn remove(top: &Path) -> Result<()> {
-    match empty(top) {
-        Err(error) => match error.errno().map(Errno::from_raw_os_error) {
-            Some(Errno::NOENT) => return Ok(()),
+    if let Err(error) = empty(top) {
+        return match error.errno().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => Ok(()),
             // A file or a symlink: it has no contents of its own. Should it be a directory by now, this fails.
-            Some(Errno::NOTDIR | Errno::LOOP) => {
-                return match rustix::fs::unlink(top) {
-                    Ok(()) | Err(Errno::NOENT) => Ok(()),
-                    Err(errno) => Err(Error::io("unlink", top, errno)),
-                };
-            }
-            _ => return Err(error),
-        },
-        Ok(()) => {}
+            Some(Errno::NOTDIR | Errno::LOOP) => match rustix::fs::unlink(top) {
+                Ok(()) | Err(Errno::NOENT) => Ok(()),
+                Err(errno) => Err(Error::io("unlink", top, errno)),
+            },
+            _ => Err(error),
+        };
     }
     match rustix::fs::rmdir(top) {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
