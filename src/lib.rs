@@ -8,6 +8,7 @@
 //! | 0 | [`error`] | kind, message, source |
 //! | 0 | [`sys`] | system calls that no library wraps safely: the only unsafe code |
 //! | 1 | [`digest`] | SHA-256 digests |
+//! | 1 | [`inode`] | file types and extended attributes |
 //! | 2 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
 //! | 2 | [`tree`] | a confined directory handle, the ordered parallel walk, changes to a tree |
 //! | 3 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
@@ -26,6 +27,7 @@ pub mod daemon;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod inode;
 pub mod manifest;
 pub mod ops;
 pub mod snapshotter;

@@ -16,10 +16,10 @@ mod wire;
 mod writer;
 
 pub use entries::{Entries, ManifestEntry};
-pub use mode::{Kind, Mode};
+pub use mode::Mode;
 pub use path::is_clean;
 pub use reader::Reader;
-pub use resource::{Resource, Xattr};
+pub use resource::Resource;
 pub use writer::Writer;
 
 /// Media type of the protobuf form.

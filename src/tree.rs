@@ -25,7 +25,7 @@ mod walk;
 mod walker;
 
 pub use edit::{Attributes, Special, TEMPORARY_PREFIX};
-pub use inode::{FileType, Metadata, Node, Xattr, hash_file};
+pub use inode::{Metadata, Node, hash_file};
 pub use links::InodeId;
 pub use progress::Progress;
 pub use root::Root;

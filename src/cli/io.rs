@@ -11,7 +11,7 @@ use tempfile::{NamedTempFile, SpooledTempFile};
 
 use crate::error::Escaped;
 use crate::manifest::Reader;
-use crate::tree::InodeId;
+use crate::tree::{InodeId, TEMPORARY_PREFIX};
 
 /// Bytes of standard input kept in memory before they go to a temporary file.
 const SPOOL_MEMORY: usize = 1 << 20;
@@ -81,8 +81,7 @@ fn open_file(path: &Path) -> Result<File> {
 fn inode_of(fd: impl AsFd) -> Option<InodeId> {
     let stat = rustix::fs::fstat(fd).ok()?;
     let regular = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
-    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-    regular.then_some(InodeId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 })
+    regular.then_some(InodeId::of(&stat))
 }
 
 /// An output that replaces `FILE` only when it is complete; standard output and devices are written as it goes.
@@ -116,7 +115,7 @@ impl Output {
         };
         let mut builder = tempfile::Builder::new();
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        let temporary = builder.prefix(".continuity-").permissions(mode).tempfile_in(parent);
+        let temporary = builder.prefix(TEMPORARY_PREFIX).permissions(mode).tempfile_in(parent);
         let temporary = temporary.with_context(|| format!("create a file in {}", Escaped::path(parent)))?;
         Ok(Self::File { temporary: BufWriter::new(temporary), destination })
     }

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::inode::FileType;
+
 const DIRECTORY: u32 = 1 << 31;
 const SYMLINK: u32 = 1 << 27;
 const DEVICE: u32 = 1 << 26;
@@ -17,53 +19,16 @@ const PERMISSIONS: u32 = 0o777;
 /// Every bit that says a type. A character device has two of them.
 const TYPES: u32 = DIRECTORY | SYMLINK | DEVICE | FIFO | SOCKET | CHARACTER;
 
-/// Type of a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Directory.
-    Directory,
-    /// Regular file.
-    Regular,
-    /// Symbolic link.
-    Symlink,
-    /// Character device.
-    CharDevice,
-    /// Block device.
-    BlockDevice,
-    /// Named pipe.
-    Fifo,
-    /// Unix socket; read, but never written.
-    Socket,
-}
-
-impl Kind {
-    /// Every type.
-    pub const ALL: [Self; 7] =
-        [Self::Directory, Self::Regular, Self::Symlink, Self::CharDevice, Self::BlockDevice, Self::Fifo, Self::Socket];
-
-    fn bits(self) -> u32 {
-        match self {
-            Self::Directory => DIRECTORY,
-            Self::Regular => 0,
-            Self::Symlink => SYMLINK,
-            Self::CharDevice => DEVICE | CHARACTER,
-            Self::BlockDevice => DEVICE,
-            Self::Fifo => FIFO,
-            Self::Socket => SOCKET,
-        }
-    }
-
-    /// The name that findings use.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Directory => "directory",
-            Self::Regular => "file",
-            Self::Symlink => "symlink",
-            Self::CharDevice => "character device",
-            Self::BlockDevice => "block device",
-            Self::Fifo => "fifo",
-            Self::Socket => "socket",
-        }
+/// The bits that say a type.
+fn type_bits(file_type: FileType) -> u32 {
+    match file_type {
+        FileType::Directory => DIRECTORY,
+        FileType::Regular => 0,
+        FileType::Symlink => SYMLINK,
+        FileType::CharDevice => DEVICE | CHARACTER,
+        FileType::BlockDevice => DEVICE,
+        FileType::Fifo => FIFO,
+        FileType::Socket => SOCKET,
     }
 }
 
@@ -73,14 +38,14 @@ pub struct Mode(u32);
 
 impl Mode {
     /// Type and `st_mode & 0o7777`. A symlink's permissions are always 0777, as the reference records them.
-    pub fn new(kind: Kind, permissions: u32) -> Self {
-        let mut bits = kind.bits() | permissions & PERMISSIONS;
+    pub fn new(file_type: FileType, permissions: u32) -> Self {
+        let mut bits = type_bits(file_type) | permissions & PERMISSIONS;
         for (st, go) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
             if permissions & st != 0 {
                 bits |= go;
             }
         }
-        if kind == Kind::Symlink {
+        if file_type == FileType::Symlink {
             bits |= PERMISSIONS;
         }
         Self(bits)
@@ -89,8 +54,8 @@ impl Mode {
     /// From a manifest's field; `None` for an unknown type and for bits that Linux trees don't have.
     pub fn from_bits(bits: u32) -> Option<Self> {
         let known = TYPES | SETUID | SETGID | STICKY | PERMISSIONS;
-        let kind = Kind::ALL.into_iter().find(|kind| kind.bits() == bits & TYPES);
-        (kind.is_some() && bits & !known == 0).then_some(Self(bits))
+        let has_type = FileType::ALL.into_iter().any(|file_type| type_bits(file_type) == bits & TYPES);
+        (has_type && bits & !known == 0).then_some(Self(bits))
     }
 
     /// The manifest's field.
@@ -99,15 +64,15 @@ impl Mode {
     }
 
     /// The type.
-    pub fn kind(self) -> Kind {
+    pub fn file_type(self) -> FileType {
         match self.0 & TYPES {
-            DIRECTORY => Kind::Directory,
-            SYMLINK => Kind::Symlink,
-            DEVICE => Kind::BlockDevice,
-            FIFO => Kind::Fifo,
-            SOCKET => Kind::Socket,
-            0 => Kind::Regular,
-            _ => Kind::CharDevice,
+            DIRECTORY => FileType::Directory,
+            SYMLINK => FileType::Symlink,
+            DEVICE => FileType::BlockDevice,
+            FIFO => FileType::Fifo,
+            SOCKET => FileType::Socket,
+            0 => FileType::Regular,
+            _ => FileType::CharDevice,
         }
     }
 
@@ -151,11 +116,11 @@ mod tests {
 
     #[test]
     fn every_mode_survives_the_round_trip() {
-        for kind in Kind::ALL {
+        for kind in FileType::ALL {
             for permissions in 0..=0o7777 {
                 let mode = Mode::new(kind, permissions);
-                let expected = if kind == Kind::Symlink { permissions | 0o777 } else { permissions };
-                assert_eq!((mode.kind(), mode.permissions()), (kind, expected));
+                let expected = if kind == FileType::Symlink { permissions | 0o777 } else { permissions };
+                assert_eq!((mode.file_type(), mode.permissions()), (kind, expected));
                 assert_eq!(Mode::from_bits(mode.bits()), Some(mode));
             }
         }
@@ -170,11 +135,11 @@ mod tests {
 
     #[test]
     fn the_text_is_gos() {
-        assert_eq!(Mode::new(Kind::Regular, 0o4755).to_string(), "urwxr-xr-x");
-        assert_eq!(Mode::new(Kind::Directory, 0o1777).to_string(), "dtrwxrwxrwx");
-        assert_eq!(Mode::new(Kind::CharDevice, 0o644).to_string(), "Dcrw-r--r--");
-        assert_eq!(Mode::new(Kind::Symlink, 0).to_string(), "Lrwxrwxrwx");
-        assert_eq!(Mode::new(Kind::Regular, 0).to_string(), "----------");
-        assert_eq!(Mode::new(Kind::Regular, 0o6711).to_string(), "ugrwx--x--x");
+        assert_eq!(Mode::new(FileType::Regular, 0o4755).to_string(), "urwxr-xr-x");
+        assert_eq!(Mode::new(FileType::Directory, 0o1777).to_string(), "dtrwxrwxrwx");
+        assert_eq!(Mode::new(FileType::CharDevice, 0o644).to_string(), "Dcrw-r--r--");
+        assert_eq!(Mode::new(FileType::Symlink, 0).to_string(), "Lrwxrwxrwx");
+        assert_eq!(Mode::new(FileType::Regular, 0).to_string(), "----------");
+        assert_eq!(Mode::new(FileType::Regular, 0o6711).to_string(), "ugrwx--x--x");
     }
 }

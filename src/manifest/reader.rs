@@ -5,12 +5,13 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::io::{self, BufRead, BufReader, Read};
 
-use super::mode::{Kind, Mode};
+use super::mode::Mode;
 use super::path;
-use super::resource::{Resource, Xattr};
+use super::resource::Resource;
 use super::wire::{self, Fields, Value, field};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::{FileType, Xattr};
 
 /// Largest resource in bytes: a file with some hundred thousand hard links fits. It bounds what one length in a
 /// hostile manifest can make us read before it is refused.
@@ -161,7 +162,7 @@ fn decode(body: &[u8], start: u64) -> Result<Resource> {
         gid: 0,
         user: Vec::new(),
         group: Vec::new(),
-        mode: Mode::new(Kind::Regular, 0),
+        mode: Mode::new(FileType::Regular, 0),
         size: 0,
         digest: None,
         target: Vec::new(),
@@ -268,23 +269,23 @@ fn check(resource: &Resource) -> Result<(), String> {
     if resource.paths.is_empty() {
         return Err("a resource without a path".into());
     }
-    let kind = resource.mode.kind();
-    if resource.paths.len() > 1 && matches!(kind, Kind::Directory) {
+    let kind = resource.mode.file_type();
+    if resource.paths.len() > 1 && matches!(kind, FileType::Directory) {
         return Err("a directory with several paths".into());
     }
-    if resource.first_path() == path::ROOT && kind != Kind::Directory {
+    if resource.first_path() == path::ROOT && kind != FileType::Directory {
         return Err("the root is not a directory".into());
     }
-    if kind == Kind::Regular && resource.digest.is_none() {
+    if kind == FileType::Regular && resource.digest.is_none() {
         return Err("a file without a digest".into());
     }
-    if resource.target.contains(&0) || kind == Kind::Symlink && resource.target.is_empty() {
+    if resource.target.contains(&0) || kind == FileType::Symlink && resource.target.is_empty() {
         return Err("a symlink without a usable target".into());
     }
-    if kind == Kind::Symlink && resource.mode.permissions() != 0o777 {
+    if kind == FileType::Symlink && resource.mode.permissions() != 0o777 {
         return Err("a symlink with permissions other than 0777".into());
     }
-    if !resource.xattrs.is_empty() && !matches!(kind, Kind::Regular | Kind::Directory) {
+    if !resource.xattrs.is_empty() && !matches!(kind, FileType::Regular | FileType::Directory) {
         return Err(format!("a {} with xattrs", kind.name()));
     }
     if resource.device.0 > DEVICE_MAX.0 || resource.device.1 > DEVICE_MAX.1 {

@@ -3,15 +3,7 @@
 
 use super::mode::Mode;
 use crate::digest::Digest;
-
-/// An extended attribute.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Xattr {
-    /// Name with its namespace.
-    pub name: Vec<u8>,
-    /// Value; may be empty.
-    pub value: Vec<u8>,
-}
+use crate::inode::Xattr;
 
 /// One inode. Names and targets are raw bytes: the format means UTF-8, filesystems don't.
 #[derive(Debug, Clone, PartialEq, Eq)]

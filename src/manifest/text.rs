@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::resource::Resource;
+use crate::inode::Xattr;
 
 /// Writes a resource in protobuf's text format, with the field names of `protos/manifest.proto`.
 ///
@@ -143,7 +144,7 @@ fn json_of(resource: &Resource) -> Value {
     put("major", resource.device.0.into());
     put("minor", resource.device.1.into());
     if !resource.xattrs.is_empty() {
-        let xattr = |x: &super::Xattr| match x.value.is_empty() {
+        let xattr = |x: &Xattr| match x.value.is_empty() {
             true => json!({"name": lossy(&x.name)}),
             false => json!({"name": lossy(&x.name), "data": STANDARD.encode(&x.value)}),
         };

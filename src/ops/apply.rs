@@ -14,7 +14,8 @@ pub use plan::plan;
 
 use super::finding::Finding;
 use crate::error::Escaped;
-use crate::manifest::{Kind, Resource};
+use crate::inode::FileType;
+use crate::manifest::Resource;
 use crate::tree::InodeId;
 
 /// How to apply.
@@ -96,11 +97,12 @@ impl fmt::Display for Action {
             Self::MakeDirectory { path } => write!(f, "create directory {}", Escaped(path)),
             Self::Write { path, resource, .. } => write!(f, "write {} ({} bytes)", Escaped(path), resource.size),
             Self::Create { path, resource } => {
-                write!(f, "create {} {}", resource.mode.kind().name(), Escaped(path))
+                write!(f, "create {} {}", resource.mode.file_type().name(), Escaped(path))
             }
             Self::Link { path, to } => write!(f, "link {} to {}", Escaped(path), Escaped(to)),
             Self::SetAttributes { path, resource, .. } => {
-                let kind = if resource.mode.kind() == Kind::Symlink { "owner" } else { "owner, mode and xattrs" };
+                let kind =
+                    if resource.mode.file_type() == FileType::Symlink { "owner" } else { "owner, mode and xattrs" };
                 write!(f, "set {kind} of {}", Escaped(path))
             }
         }

@@ -157,7 +157,8 @@ fn spill_error(error: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::{Kind, Mode, Reader};
+    use crate::inode::FileType;
+    use crate::manifest::{Mode, Reader};
 
     fn resource(path: &str) -> Resource {
         Resource {
@@ -166,7 +167,7 @@ mod tests {
             gid: 0,
             user: Vec::new(),
             group: Vec::new(),
-            mode: Mode::new(Kind::Fifo, 0o600),
+            mode: Mode::new(FileType::Fifo, 0o600),
             size: 0,
             digest: None,
             target: Vec::new(),

@@ -7,8 +7,9 @@ use super::assemble::Assembler;
 use super::resource::resource_of;
 use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::FileType;
 use crate::manifest::is_clean;
-use crate::tree::{FileType, InodeId, Progress, Root, Step, WalkOptions, walk};
+use crate::tree::{InodeId, Progress, Root, Step, WalkOptions, walk};
 
 /// Bytes of the manifest gathered before they are written.
 const WRITE_BUFFER: usize = 64 << 10;

@@ -7,7 +7,8 @@ use std::io::Write as _;
 
 use super::finding::{Finding, FindingKind};
 use crate::error::{Escaped, Result};
-use crate::manifest::{Kind, Resource, Xattr};
+use crate::inode::{FileType, Xattr};
+use crate::manifest::Resource;
 
 /// Bytes of an xattr's value that a finding shows.
 const SHOWN_VALUE: usize = 64;
@@ -28,8 +29,8 @@ pub fn compare(
         report(Finding { path: path.to_vec(), kind, xattr: Vec::new(), expected, found })
     };
     let (e, f) = (expected.mode, found.mode);
-    if e.kind() != f.kind() {
-        return differs(FindingKind::Type, e.kind().name().into(), f.kind().name().into());
+    if e.file_type() != f.file_type() {
+        return differs(FindingKind::Type, e.file_type().name().into(), f.file_type().name().into());
     }
     if e.permissions() != f.permissions() {
         differs(FindingKind::Mode, format!("{:04o}", e.permissions()), format!("{:04o}", f.permissions()))?;
@@ -40,8 +41,8 @@ pub fn compare(
     if expected.gid != found.gid {
         differs(FindingKind::Gid, expected.gid.to_string(), found.gid.to_string())?;
     }
-    match e.kind() {
-        Kind::Regular => {
+    match e.file_type() {
+        FileType::Regular => {
             if expected.size != found.size {
                 differs(FindingKind::Size, expected.size.to_string(), found.size.to_string())?;
             }
@@ -50,11 +51,11 @@ pub fn compare(
                 differs(FindingKind::Digest, text(expected), text(found))?;
             }
         }
-        Kind::Symlink if expected.target != found.target => {
+        FileType::Symlink if expected.target != found.target => {
             let text = |resource: &Resource| Escaped(&resource.target).to_string();
             differs(FindingKind::Target, text(expected), text(found))?;
         }
-        Kind::CharDevice | Kind::BlockDevice if expected.device != found.device => {
+        FileType::CharDevice | FileType::BlockDevice if expected.device != found.device => {
             let text = |resource: &Resource| format!("{}:{}", resource.device.0, resource.device.1);
             differs(FindingKind::Device, text(expected), text(found))?;
         }

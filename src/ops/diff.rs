@@ -62,7 +62,7 @@ fn second(error: crate::error::Error) -> crate::error::Error {
 }
 
 fn one_sided(entry: &ManifestEntry, kind: FindingKind) -> Finding {
-    let name = entry.resource.mode.kind().name().to_owned();
+    let name = entry.resource.mode.file_type().name().to_owned();
     let (expected, found) = match kind {
         FindingKind::Missing => (name, String::new()),
         _ => (String::new(), name),

@@ -4,8 +4,9 @@
 use std::io::{self, Read, Seek, Write};
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::FileType;
 use crate::manifest::text::{JsonWriter, si_size, write_text};
-use crate::manifest::{Kind, Reader, Resource};
+use crate::manifest::{Reader, Resource};
 
 /// Spaces between two columns.
 const GAP: usize = 2;
@@ -33,8 +34,8 @@ pub fn list(mut manifest: impl Read + Seek, out: &mut dyn Write) -> Result<()> {
             line.extend(std::iter::repeat_n(' ', width.saturating_sub(cell.chars().count())));
         }
         for path in &resource.paths {
-            match resource.mode.kind() {
-                Kind::Symlink => writeln!(out, "{line}{} -> {}", Escaped(path), Escaped(&resource.target)),
+            match resource.mode.file_type() {
+                FileType::Symlink => writeln!(out, "{line}{} -> {}", Escaped(path), Escaped(&resource.target)),
                 _ => writeln!(out, "{line}{}", Escaped(path)),
             }
             .map_err(write_error)?;
@@ -118,13 +119,13 @@ pub fn stats(manifest: impl Read) -> Result<Stats> {
         stats.hardlinks += paths - 1;
         stats.size = stats.size.saturating_add(resource.size);
         stats.xattrs += resource.xattrs.len() as u64;
-        match resource.mode.kind() {
-            Kind::Directory => stats.directories += 1,
-            Kind::Regular => stats.files += paths,
-            Kind::Symlink => stats.symlinks += paths,
-            Kind::CharDevice | Kind::BlockDevice => stats.devices += 1,
-            Kind::Fifo => stats.fifos += 1,
-            Kind::Socket => {}
+        match resource.mode.file_type() {
+            FileType::Directory => stats.directories += 1,
+            FileType::Regular => stats.files += paths,
+            FileType::Symlink => stats.symlinks += paths,
+            FileType::CharDevice | FileType::BlockDevice => stats.devices += 1,
+            FileType::Fifo => stats.fifos += 1,
+            FileType::Socket => {}
         }
     }
     Ok(stats)

@@ -9,7 +9,8 @@ use super::compare::{Links, Report, compare};
 use super::finding::{Finding, FindingKind};
 use super::resource::resource_of;
 use crate::error::{Error, ErrorKind, Result};
-use crate::manifest::{Entries, Kind, ManifestEntry, Resource};
+use crate::inode::FileType;
+use crate::manifest::{Entries, ManifestEntry, Resource};
 use crate::tree::{InodeId, Progress, Root, Step, Steps, WalkOptions, walk};
 
 /// How to verify.
@@ -82,13 +83,15 @@ impl Pair<'_> {
         };
         match self {
             Self::Missing(entry) => {
-                let expected = entry.resource.mode.kind().name();
+                let expected = entry.resource.mode.file_type().name();
                 report(finding(entry.path(), FindingKind::Missing, expected, ""))
             }
             Self::Extra(_, _) if subset => Ok(()),
             // No manifest records a socket, so one more is no difference.
-            Self::Extra(_, resource) if resource.mode.kind() == Kind::Socket => Ok(()),
-            Self::Extra(path, resource) => report(finding(path, FindingKind::Extra, "", resource.mode.kind().name())),
+            Self::Extra(_, resource) if resource.mode.file_type() == FileType::Socket => Ok(()),
+            Self::Extra(path, resource) => {
+                report(finding(path, FindingKind::Extra, "", resource.mode.file_type().name()))
+            }
             Self::Unreadable(path, error, _) => report(finding(path, FindingKind::Unreadable, "", &error.to_string())),
             Self::Both(entry, found, link, links) => {
                 compare(entry.path(), &entry.resource, found, subset, report)?;

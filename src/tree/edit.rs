@@ -10,10 +10,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::inode::{FileType, Metadata, Scratch, Xattr, copy_and_hash, open_unread, xattrs};
+use super::inode::{Metadata, Scratch, copy_and_hash, open_unread, xattrs};
 use super::root::Root;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::{FileType, Xattr};
 
 /// Prefix of what lies beside its place: a run that was killed may leave one behind.
 pub const TEMPORARY_PREFIX: &str = ".continuity-";

@@ -15,6 +15,7 @@ use super::links::{InodeId, LinkTable};
 use super::progress::Progress;
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inode::{FileType, Xattr};
 
 /// Bytes read at once. Small enough to stay in the second-level cache while it is hashed; a larger one
 /// gains nothing and costs resident memory per thread.
@@ -23,41 +24,6 @@ const READ_BUFFER: usize = 128 << 10;
 /// Largest list of names and largest value of extended attributes: the kernel's own limits
 /// (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
-
-/// Type of an inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum FileType {
-    /// Directory.
-    Directory,
-    /// Regular file.
-    Regular,
-    /// Symbolic link.
-    Symlink,
-    /// Character device.
-    CharDevice,
-    /// Block device.
-    BlockDevice,
-    /// Named pipe.
-    Fifo,
-    /// Unix socket.
-    Socket,
-}
-
-impl FileType {
-    /// From a directory entry or an `st_mode`; `None` if the filesystem does not tell.
-    pub fn from_raw(kind: rfs::FileType) -> Option<Self> {
-        Some(match kind {
-            rfs::FileType::Directory => Self::Directory,
-            rfs::FileType::RegularFile => Self::Regular,
-            rfs::FileType::Symlink => Self::Symlink,
-            rfs::FileType::CharacterDevice => Self::CharDevice,
-            rfs::FileType::BlockDevice => Self::BlockDevice,
-            rfs::FileType::Fifo => Self::Fifo,
-            rfs::FileType::Socket => Self::Socket,
-            rfs::FileType::Unknown => return None,
-        })
-    }
-}
 
 /// What `fstat` says, reduced to what a manifest can hold and what tells hard links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +65,7 @@ impl Metadata {
             size: if file_type == FileType::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
             device,
             links: stat.st_nlink as u64,
-            id: InodeId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 },
+            id: InodeId::of(stat),
         })
     }
 
@@ -108,15 +74,6 @@ impl Metadata {
         let grouped = !matches!(self.file_type, FileType::Directory | FileType::Symlink);
         (grouped && self.links > 1).then_some(self.id)
     }
-}
-
-/// An extended attribute.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Xattr {
-    /// Name with its namespace.
-    pub name: Vec<u8>,
-    /// Value; may be empty.
-    pub value: Vec<u8>,
 }
 
 /// An inode as it was read.

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
+use rustix::fs::Stat;
+
 use crate::digest::Digest;
 
 /// Which inode: unique on the machine for as long as the inode lives.
@@ -13,6 +15,14 @@ pub struct InodeId {
     pub dev: u64,
     /// Its number there.
     pub ino: u64,
+}
+
+impl InodeId {
+    /// The inode that a `stat` is of.
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
+    pub fn of(stat: &Stat) -> Self {
+        Self { dev: stat.st_dev as u64, ino: stat.st_ino as u64 }
+    }
 }
 
 /// Digest of an inode's contents.

@@ -12,7 +12,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs::{AtFlags, RawDir, statat};
 use rustix::io::Errno;
 
-use super::inode::{FileType, Metadata};
+use super::inode::Metadata;
+use crate::inode::FileType;
 
 /// Bytes of directory entries asked for at once: some thousand names in one system call.
 pub(super) const GETDENTS_BUFFER: usize = 64 << 10;

@@ -13,11 +13,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::Root;
-use super::inode::{self, FileType, Node, Scratch};
+use super::inode::{self, Node, Scratch};
 use super::links::{InodeId, LinkTable};
 use super::progress::Progress;
 use super::walker::{Batch, Step, Task, Walker, at};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inode::FileType;
 
 /// Batches between the walker and the consumer. More let small files overtake a large one for longer; each costs
 /// up to a batch of names, xattrs and open directories.

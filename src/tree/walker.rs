@@ -14,10 +14,11 @@ use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags, fstat, openat};
 
-use super::inode::{FileType, Metadata, Node, open_unread};
+use super::inode::{Node, open_unread};
 use super::links::InodeId;
 use super::listing::{GETDENTS_BUFFER, Listing};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::FileType;
 
 /// Entries in a batch: enough to make the hand-over between threads cheap, few enough to share a small tree out.
 const BATCH_ENTRIES: usize = 64;
@@ -187,11 +188,7 @@ impl Walker {
 
     /// Lists a directory and makes it the lowest frame. `self.path` ends with its slash.
     fn enter(&mut self, fd: Arc<OwnedFd>, batch: &mut Batch) {
-        let listed = fstat(&fd).and_then(|stat| {
-            #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between architectures")]
-            let id = InodeId { dev: stat.st_dev as u64, ino: stat.st_ino as u64 };
-            Ok((id, Listing::read(fd.as_fd(), &mut self.buffer)?))
-        });
+        let listed = fstat(&fd).and_then(|stat| Ok((InodeId::of(&stat), Listing::read(fd.as_fd(), &mut self.buffer)?)));
         match listed {
             Ok((id, listing)) => {
                 let path_len = self.path.len();
@@ -260,10 +257,7 @@ fn reopen_parent(child: &OwnedFd, id: InodeId) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(child, c"..", flags, Mode::empty()).map_err(|e| Error::io("openat", "..", e))?;
     let stat = fstat(&fd).map_err(|e| Error::io("fstat", "..", e))?;
-    match Metadata::from_stat(&stat) {
-        Some(metadata) if metadata.id == id => Ok(fd),
-        _ => Err(gone()),
-    }
+    if InodeId::of(&stat) == id { Ok(fd) } else { Err(gone()) }
 }
 
 fn gone() -> Error {

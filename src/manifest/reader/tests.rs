@@ -28,7 +28,7 @@ fn manifest(groups: &[&[&str]]) -> Vec<u8> {
         for path in *paths {
             put_bytes(&mut body, field::PATH, path.as_bytes());
         }
-        put_number(&mut body, field::MODE, Mode::new(Kind::Fifo, 0o600).bits().into());
+        put_number(&mut body, field::MODE, Mode::new(FileType::Fifo, 0o600).bits().into());
         put_bytes(&mut out, field::RESOURCE, &body);
     }
     out
@@ -135,7 +135,7 @@ fn unknown_types_and_digests_are_refused_with_the_path() {
 fn fields_of_a_later_version_are_skipped() {
     let mut body = Vec::new();
     put_bytes(&mut body, field::PATH, b"/x");
-    put_number(&mut body, field::MODE, Mode::new(Kind::Fifo, 0).bits().into());
+    put_number(&mut body, field::MODE, Mode::new(FileType::Fifo, 0).bits().into());
     put_bytes(&mut body, 77, b"later");
     let mut bytes = Vec::new();
     put_bytes(&mut bytes, field::RESOURCE, &body);

@@ -7,9 +7,10 @@ use std::os::fd::OwnedFd;
 use super::plan::is_below;
 use super::{Action, ApplyPlan, ApplyReport, Contents};
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::manifest::{Kind, Resource};
+use crate::inode::FileType;
+use crate::manifest::Resource;
 use crate::ops::finding::{Finding, FindingKind};
-use crate::tree::{Attributes, FileType, Progress, Root, Special, Xattr, hash_file};
+use crate::tree::{Attributes, Progress, Root, Special, hash_file};
 
 impl Action {
     /// The path that it changes.
@@ -114,8 +115,7 @@ impl ApplyPlan {
             Action::Write { path, resource, contents } => {
                 let file = open_contents(path, resource, contents, root, source).map_err(Unresolved::Source)?;
                 let Some(digest) = resource.digest else { return Ok(()) };
-                let xattrs = xattrs_of(resource);
-                root.put_file(path, file, (digest, resource.size), attributes_of(resource, &xattrs, true)).map_err(
+                root.put_file(path, file, (digest, resource.size), attributes_of(resource, true)).map_err(
                     |e| match e.kind() {
                         ErrorKind::InvalidInput => Unresolved::Source(e),
                         _ => Unresolved::Other(e),
@@ -123,15 +123,14 @@ impl ApplyPlan {
                 )?;
             }
             Action::Create { path, resource } => {
-                root.put_special(path, special_of(resource), attributes_of(resource, &[], true))?;
+                root.put_special(path, special_of(resource), attributes_of(resource, true))?;
             }
             Action::Link { path, to } => root.put_link(path, to)?,
             Action::SetAttributes { path, resource, fresh } => {
-                let xattrs = xattrs_of(resource);
-                let attributes = attributes_of(resource, &xattrs, self.prune || *fresh);
-                match resource.mode.kind() {
-                    Kind::Symlink => root.set_owner(path, attributes)?,
-                    Kind::Directory => root.set_attributes(path, FileType::Directory, attributes)?,
+                let attributes = attributes_of(resource, self.prune || *fresh);
+                match resource.mode.file_type() {
+                    FileType::Symlink => root.set_owner(path, attributes)?,
+                    FileType::Directory => root.set_attributes(path, FileType::Directory, attributes)?,
                     _ => root.set_attributes(path, FileType::Regular, attributes)?,
                 }
             }
@@ -190,19 +189,19 @@ impl From<Error> for Unresolved {
     }
 }
 
-fn xattrs_of(resource: &Resource) -> Vec<Xattr> {
-    resource.xattrs.iter().map(|x| Xattr { name: x.name.clone(), value: x.value.clone() }).collect()
-}
-
-fn attributes_of<'a>(resource: &Resource, xattrs: &'a [Xattr], remove_others: bool) -> Attributes<'a> {
-    Attributes { uid: resource.uid, gid: resource.gid, permissions: resource.mode.permissions(), xattrs, remove_others }
+fn attributes_of(resource: &Resource, remove_others: bool) -> Attributes<'_> {
+    Attributes {
+        uid: resource.uid,
+        gid: resource.gid,
+        permissions: resource.mode.permissions(),
+        xattrs: &resource.xattrs,
+        remove_others,
+    }
 }
 
 fn special_of(resource: &Resource) -> Special<'_> {
-    match resource.mode.kind() {
-        Kind::Symlink => Special::Symlink(&resource.target),
-        Kind::CharDevice => Special::Node(FileType::CharDevice, resource.device),
-        Kind::BlockDevice => Special::Node(FileType::BlockDevice, resource.device),
-        _ => Special::Node(FileType::Fifo, (0, 0)),
+    match resource.mode.file_type() {
+        FileType::Symlink => Special::Symlink(&resource.target),
+        file_type => Special::Node(file_type, resource.device),
     }
 }

@@ -11,7 +11,8 @@ use std::rc::Rc;
 
 use super::{Action, ApplyOptions, ApplyPlan, Contents};
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::manifest::{Kind, ManifestEntry, Resource};
+use crate::inode::FileType;
+use crate::manifest::{ManifestEntry, Resource};
 use crate::ops::compare::compare;
 use crate::ops::finding::{Finding, FindingKind};
 use crate::ops::verify::{Pair, VerifyOptions, join};
@@ -97,7 +98,7 @@ impl Planner {
     /// A file whose contents can't be read is written anew; about anything else nothing is known.
     fn unreadable(&mut self, path: &[u8], error: &Error, entry: Option<&ManifestEntry>) -> Result<()> {
         match entry {
-            Some(entry) if entry.resource.mode.kind() == Kind::Regular && error.kind() == ErrorKind::Io => {
+            Some(entry) if entry.resource.mode.file_type() == FileType::Regular && error.kind() == ErrorKind::Io => {
                 self.check_parent(entry)?;
                 self.missing(entry);
             }
@@ -120,7 +121,7 @@ impl Planner {
 
     fn extra(&mut self, path: &[u8], found: &Resource) {
         if self.options.prune {
-            let directory = found.mode.kind() == Kind::Directory;
+            let directory = found.mode.file_type() == FileType::Directory;
             self.removals.push(Action::Remove { path: path.to_vec(), directory });
         } else if let Some((conflict, _)) = self.conflicts.iter().rev().find(|(c, _)| is_below(path, c)) {
             self.blocked.insert(conflict.clone());
@@ -170,10 +171,10 @@ impl Planner {
     /// Something of another type is there.
     fn replace(&mut self, entry: &ManifestEntry, found: &Resource, finding: Finding) {
         let path = entry.path().to_vec();
-        if found.mode.kind() == Kind::Directory {
+        if found.mode.file_type() == FileType::Directory {
             self.conflicts.push((path.clone(), finding));
             self.removals.push(Action::Remove { path, directory: true });
-        } else if entry.resource.mode.kind() == Kind::Directory {
+        } else if entry.resource.mode.file_type() == FileType::Directory {
             self.removals.push(Action::Remove { path, directory: false });
         }
         self.missing(entry);
@@ -182,12 +183,12 @@ impl Planner {
     /// The right type is there.
     fn mend(&mut self, entry: &ManifestEntry, differences: Differences, shared: bool) {
         let (path, resource) = (entry.path(), &entry.resource);
-        match resource.mode.kind() {
-            Kind::Regular if differences.contents => self.create(path, resource),
-            Kind::Regular if shared => self.copy(path, resource),
-            Kind::Regular | Kind::Directory if differences.attributes => self.attributes(path, resource),
-            Kind::Symlink if differences.attributes && !differences.contents => self.attributes(path, resource),
-            Kind::Regular | Kind::Directory | Kind::Socket => {}
+        match resource.mode.file_type() {
+            FileType::Regular if differences.contents => self.create(path, resource),
+            FileType::Regular if shared => self.copy(path, resource),
+            FileType::Regular | FileType::Directory if differences.attributes => self.attributes(path, resource),
+            FileType::Symlink if differences.attributes && !differences.contents => self.attributes(path, resource),
+            FileType::Regular | FileType::Directory | FileType::Socket => {}
             _ if differences.contents || differences.attributes || shared => self.create(path, resource),
             _ => {}
         }
@@ -195,23 +196,23 @@ impl Planner {
 
     fn attributes(&mut self, path: &[u8], resource: &Rc<Resource>) {
         let action = Action::SetAttributes { path: path.to_vec(), resource: Rc::clone(resource), fresh: false };
-        match resource.mode.kind() {
-            Kind::Directory => self.directories.push(action),
+        match resource.mode.file_type() {
+            FileType::Directory => self.directories.push(action),
             _ => self.creations.push(action),
         }
     }
 
     fn create(&mut self, path: &[u8], resource: &Rc<Resource>) {
         let (path, resource) = (path.to_vec(), Rc::clone(resource));
-        match resource.mode.kind() {
-            Kind::Directory => {
+        match resource.mode.file_type() {
+            FileType::Directory => {
                 self.creations.push(Action::MakeDirectory { path: path.clone() });
                 self.directories.push(Action::SetAttributes { path, resource, fresh: true });
             }
-            Kind::Regular if self.options.source => {
+            FileType::Regular if self.options.source => {
                 self.creations.push(Action::Write { path, resource, contents: Contents::Source });
             }
-            Kind::Regular => self.unresolved.push(Finding {
+            FileType::Regular => self.unresolved.push(Finding {
                 path,
                 kind: FindingKind::Digest,
                 xattr: Vec::new(),
@@ -232,7 +233,7 @@ impl Planner {
 
     /// Finds the member that is right, or makes the first one right, and links the others to it.
     fn group(&mut self, number: u64, group: Group) {
-        let is_regular = group.resource.mode.kind() == Kind::Regular;
+        let is_regular = group.resource.mode.file_type() == FileType::Regular;
         let right = group.members.iter().find_map(|member| {
             let (link, differences) = member.present?;
             let mendable = !differences.contents && (is_regular || !differences.attributes);
@@ -295,10 +296,10 @@ impl Planner {
             let message = format!("{}: the manifest has no directory {}", Escaped(path), Escaped(parent));
             return Err(Error::new(ErrorKind::InvalidManifest, message));
         }
-        if entry.resource.mode.kind() == Kind::Directory && path != b"/" {
+        if entry.resource.mode.file_type() == FileType::Directory && path != b"/" {
             self.parents.push(path.to_vec());
         }
-        if entry.resource.mode.kind() == Kind::Socket {
+        if entry.resource.mode.file_type() == FileType::Socket {
             let message = format!("{}: a socket can't be made from a manifest", Escaped(path));
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
