@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::snapshotter::{Labels, Mount, Snapshot, Snapshotter, Usage};
+use crate::mount::Mount;
+use crate::snapshotter::{Labels, Snapshot, Snapshotter, Usage};
 use crate::verifier::{Policy, Use, Verifier};
 
 /// The label of a snapshot that is prepared to unpack a layer; its value is the chain ID.

@@ -11,24 +11,32 @@
 //! | 1 | [`inode`] | file types and extended attributes |
 //! | 2 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
 //! | 2 | [`tree`] | a confined directory handle, the ordered parallel walk, changes to a tree |
+//! | 2 | [`mount`] | containerd's mounts, made where nobody sees them |
 //! | 3 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
+//! | 3 | [`layer`] | image layers: blob to entries, entries to root filesystem and manifest |
 //! | 4 | [`snapshotter`] | snapshots on overlay: backend and metadata database |
-//! | 5 | [`verifier`] | seals, the policy that guards View and Prepare, private mounts |
-//! | 6 | [`engine`] | one method per use case: the one door for every protocol |
-//! | 7 | [`api`] | ttrpc and gRPC services: conversions and status codes |
-//! | 7 | [`config`] | the daemon's configuration |
-//! | 8 | [`daemon`] | wiring, listeners, shutdown |
-//! | 9 | [`cli`] | arguments to resolved options to work to output |
+//! | 5 | [`containerd`] | client of containerd: images, content, snapshots, leases, containers |
+//! | 6 | [`image`] | what is unpacked, held against the image: derive, verify, trace, repair |
+//! | 7 | [`verifier`] | seals, the policy that guards View and Prepare |
+//! | 8 | [`engine`] | one method per use case: the one door for every protocol |
+//! | 9 | [`api`] | ttrpc and gRPC services: conversions and status codes |
+//! | 9 | [`config`] | the daemon's configuration |
+//! | 10 | [`daemon`] | wiring, listeners, shutdown |
+//! | 11 | [`cli`] | arguments to resolved options to work to output |
 
 pub mod api;
 pub mod cli;
 pub mod config;
+pub mod containerd;
 pub mod daemon;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod image;
 pub mod inode;
+pub mod layer;
 pub mod manifest;
+pub mod mount;
 pub mod ops;
 pub mod snapshotter;
 pub mod sys;

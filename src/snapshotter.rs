@@ -24,7 +24,7 @@ mod snapshot;
 pub mod time;
 mod usage;
 
-pub use snapshot::{Kind, Labels, Mount, SEAL_LABELS, Seal, SealSource, SealState, Snapshot, Usage};
+pub use snapshot::{Kind, Labels, SEAL_LABELS, Seal, SealSource, SealState, Snapshot, Usage};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -32,6 +32,7 @@ use std::sync::{Mutex, PoisonError};
 use redb::Durability;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount::Mount;
 use filter::Filters;
 use lock::RootLock;
 use metadata::Metadata;

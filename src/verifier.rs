@@ -14,7 +14,6 @@
 
 mod check;
 mod guard;
-pub mod mounts;
 mod seal;
 mod store;
 
@@ -29,8 +28,9 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::mount::{self, Mount};
 use crate::ops::{Finding, VerifyReport};
-use crate::snapshotter::{Mount, SealState, Snapshot, Snapshotter};
+use crate::snapshotter::{SealState, Snapshot, Snapshotter};
 use crate::tree::{Progress, Root};
 use crate::verifier::check::Outcome;
 use crate::verifier::guard::{Flight, Flights, Ticket};
@@ -147,9 +147,9 @@ impl Verifier {
         Ok(())
     }
 
-    /// Mounts a list of containerd's mounts read-only where nobody sees it; see [`mounts`].
+    /// Mounts a list of containerd's mounts read-only where nobody sees it; see [`mount`].
     pub fn mount(&self, mounts: &[Mount]) -> Result<Root> {
-        mounts::open(mounts, &self.mounting_place).map(Root::from_fd)
+        mount::open(mounts, &self.mounting_place).map(Root::from_fd)
     }
 
     /// A snapshot was committed: it will be sealed. Returns at once.

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use crate::api::containerd::services::snapshots::v1;
 use crate::api::containerd::types;
 use crate::error::{Error, ErrorKind};
-use crate::snapshotter::{Kind, Labels, Mount, Snapshot};
+use crate::mount::Mount;
+use crate::snapshotter::{Kind, Labels, Snapshot};
 
 const NANOS: i64 = 1_000_000_000;
 

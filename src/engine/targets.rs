@@ -7,8 +7,9 @@ use std::path::PathBuf;
 
 use crate::engine::{Engine, ManifestName, namespaced};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::mount::Mount;
 use crate::ops::{self, BuildOptions, BuildReport, Finding, VerifyOptions, VerifyReport};
-use crate::snapshotter::{Kind, Mount, SealState, Snapshot};
+use crate::snapshotter::{Kind, SealState, Snapshot};
 use crate::tree::{Progress, Root};
 use crate::verifier::Event;
 

@@ -15,8 +15,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::metadata::Stacked;
-use super::{Kind, Mount, removal};
+use super::{Kind, removal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount::Mount;
 
 /// Mode of the root of a snapshot's files: what a container sees as the mode of `/`.
 const FS_MODE: u32 = 0o755;

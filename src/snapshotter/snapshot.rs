@@ -168,19 +168,6 @@ impl Snapshot {
     }
 }
 
-/// A mount that the caller performs to reach a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
-    /// `bind` or `overlay`.
-    pub kind: String,
-    /// The directory to bind; `overlay` for an overlay.
-    pub source: String,
-    /// Beneath the place where the caller mounts; empty.
-    pub target: String,
-    /// Mount options, in order.
-    pub options: Vec<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,8 +12,9 @@ use crate::api::continuity::proto::continuity::{
 };
 use crate::engine::{ManifestName, SnapshotName, StoredManifest, Target};
 use crate::error::{Error, ErrorKind, Result};
+use crate::mount::Mount;
 use crate::ops::{BuildReport, Finding, FindingKind, VerifyReport};
-use crate::snapshotter::{Mount, Snapshot};
+use crate::snapshotter::Snapshot;
 use crate::tree::Progress;
 
 /// More hashing threads than this are not started, whatever a client asks for.

@@ -189,7 +189,7 @@ fn a_killed_process_leaves_no_mount() {
     let scene = Scene::new();
     let before = mountinfo();
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "verifier::mounts::tests::holds_a_mount_until_killed", "--nocapture"])
+        .args(["--exact", "mount::tests::holds_a_mount_until_killed", "--nocapture"])
         .env("CONTINUITY_TEST_HOLD_MOUNT", scene.dir.path())
         .stdout(Stdio::piped())
         .spawn()

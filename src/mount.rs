@@ -17,8 +17,20 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, OpenTreeFlags};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::snapshotter::Mount;
 use crate::sys::namespace;
+
+/// A mount of containerd's: what a caller performs to reach a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// `bind`, `overlay`, or the type of a filesystem.
+    pub kind: String,
+    /// The directory to bind; `overlay` for an overlay; else a device.
+    pub source: String,
+    /// Beneath the place where the caller mounts; mostly empty.
+    pub target: String,
+    /// Mount options, in order.
+    pub options: Vec<String>,
+}
 
 /// How every mount is made. Reading needs nothing more.
 const READ_ONLY: MountFlags =
