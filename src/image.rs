@@ -8,14 +8,17 @@
 //!
 //! Works with every snapshotter of containerd. Nothing here keeps a connection or memory between two calls.
 
+mod attribute;
 mod container;
 mod derive;
 mod list;
 mod repair;
 mod trace;
 mod verify;
+mod view;
 
 pub use container::{Change, ChangeKind, ContainerReport};
+pub use derive::DeriveReport;
 pub use list::{ImageInfo, Verdict, VerdictState};
 pub use repair::{RepairEvent, RepairOptions, RepairReport};
 pub use trace::{Touch, Touched};
@@ -34,8 +37,7 @@ pub struct ImageSettings {
     pub address: PathBuf,
     /// containerd's namespace.
     pub namespace: String,
-    /// Directory for what outlives a call or is large: `quarantine/`, `staging/`, the mounting place `mnt/`. Created
-    /// when it is needed.
+    /// Directory for what outlives a call or is large: `quarantine/` and `staging/`. Created when it is needed.
     pub root: PathBuf,
     /// What a layer may hold.
     pub limits: Limits,

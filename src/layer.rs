@@ -17,4 +17,4 @@ mod rootfs;
 pub use entry::{Entry, EntryKind};
 pub use limits::Limits;
 pub use read::{Expected, ReadReport, read};
-pub use rootfs::{Found, Rootfs, Unpacking};
+pub use rootfs::{Found, Recorded, Rootfs, Unpacking};

@@ -32,6 +32,21 @@ pub struct Mount {
     pub options: Vec<String>,
 }
 
+impl Mount {
+    /// The directories that an overlay shows, topmost first, its `upperdir` among them; empty for any other mount.
+    pub fn overlay_directories(&self) -> Vec<PathBuf> {
+        let mut directories = Vec::new();
+        for option in self.options.iter().filter(|_| self.kind == "overlay") {
+            if let Some(upper) = option.strip_prefix("upperdir=") {
+                directories.insert(0, PathBuf::from(upper));
+            } else if let Some(list) = option.strip_prefix("lowerdir=") {
+                directories.extend(split_unescaped(list).iter().map(|path| PathBuf::from(unescape(path))));
+            }
+        }
+        directories
+    }
+}
+
 /// How every mount is made. Reading needs nothing more.
 const READ_ONLY: MountFlags =
     MountFlags::RDONLY.union(MountFlags::NOSUID).union(MountFlags::NODEV).union(MountFlags::NOEXEC);

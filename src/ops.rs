@@ -19,4 +19,4 @@ pub use build::{BuildOptions, BuildReport, build};
 pub use diff::diff;
 pub use finding::{Finding, FindingKind};
 pub use inspect::{Stats, dump_json, dump_text, list, stats};
-pub use verify::{VerifyOptions, VerifyReport, verify};
+pub use verify::{Pair, VerifyOptions, VerifyReport, join, verify};

@@ -108,3 +108,10 @@ impl Image {
         self.layers.last().map(|layer| layer.chain_id)
     }
 }
+
+impl Layer {
+    /// Whether.
+    pub fn readable(&self) -> Result<()> {
+        Ok(())
+    }
+}

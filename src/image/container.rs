@@ -1,11 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a container changed against its image.
 
-use super::Images;
-use crate::error::{Error, ErrorKind, Result};
+use std::io::BufReader;
+
+use super::derive::spool;
+use super::verify::chain_of;
+use super::view::unpacking_of;
+use super::{Images, Selection};
+use crate::containerd::{ContainerRecord, Image};
+use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::manifest::Resource;
-use crate::ops::Finding;
+use crate::ops::{self, Finding, Pair, VerifyOptions};
+use crate::snapshotter::Kind;
 use crate::tree::Progress;
+
+/// Buffer for reading a derived manifest, in bytes.
+const READ_BUFFER: usize = 64 << 10;
 
 /// What happened to a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +26,17 @@ pub enum ChangeKind {
     Changed,
     /// The image has it, the container lacks it.
     Removed,
+}
+
+impl ChangeKind {
+    /// As lists have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// One path that the container has changed.
@@ -48,14 +69,86 @@ impl Images {
     /// Tells every change, in path order.
     ///
     /// # Errors
-    /// `NotFound` if there is no such container, or its image or snapshot is gone.
+    /// `NotFound` if there is no such container, or its snapshot or every image that explains it is gone; a path that
+    /// could not be read.
     pub fn container_diff(
         &self,
         id: &str,
         progress: &Progress,
         report: &mut dyn FnMut(Change) -> Result<()>,
     ) -> Result<ContainerReport> {
-        let _ = (id, progress, report);
-        Err(Error::new(ErrorKind::Unsupported, "comparing"))
+        let container = self.client.container(id)?;
+        let image = self.image_of(&container)?;
+        let mounts = self.client.mounts(&container.snapshotter, &container.snapshot_key)?;
+        let rootfs = self.rootfs(&image, unpacking_of(&mounts), progress)?;
+        let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
+        drop(rootfs);
+        let root = self.mount(&mounts)?;
+        let options = VerifyOptions { threads: self.settings.threads, ..VerifyOptions::default() };
+        let before = progress.bytes();
+        let mut total = ContainerReport::default();
+        let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
+        ops::join(&root, manifest, &options, progress, &mut |mut pair| {
+            total.entries += 1;
+            let mut differences = Vec::new();
+            pair.report(false, &mut |finding| {
+                differences.push(finding);
+                Ok(())
+            })?;
+            if differences.is_empty() {
+                return Ok(());
+            }
+            total.changes += 1;
+            report(change(&pair, differences)?)
+        })?;
+        total.bytes = progress.bytes() - before;
+        Ok(total)
     }
+
+    /// The image that a container was made from: its own reference may mean another one by now.
+    fn image_of(&self, container: &ContainerRecord) -> Result<Image> {
+        let unexplained = |why: String| {
+            let message = format!("container {}: {why}", Escaped(container.id.as_bytes()));
+            Error::new(ErrorKind::NotFound, message)
+        };
+        if container.snapshot_key.is_empty() || container.snapshotter.is_empty() {
+            return Err(unexplained("its root filesystem is not a snapshot".into()));
+        }
+        let snapshot = self.client.snapshot(&container.snapshotter, &container.snapshot_key)?;
+        if snapshot.kind == Kind::Committed || snapshot.parent.is_empty() {
+            return Err(unexplained(format!("its snapshot {} is on top of no image", snapshot.key)));
+        }
+        let selection = Selection::default();
+        let explains = |image: &Image| chain_of(image).is_ok_and(|chain| chain.to_string() == snapshot.parent);
+        let named = self.resolve(&container.image, selection.platform.as_ref()).ok().filter(explains);
+        if let Some(image) = named {
+            return Ok(image);
+        }
+        let images = self.client.images()?;
+        images
+            .iter()
+            .filter_map(|record| Image::resolve(&self.client, record, None).ok())
+            .find(explains)
+            .ok_or_else(|| unexplained(format!("no image explains its parent snapshot {}", snapshot.parent)))
+    }
+}
+
+fn change(pair: &Pair<'_>, differences: Vec<Finding>) -> Result<Change> {
+    let change =
+        |kind, path: &[u8]| Change { kind, path: path.to_vec(), image: None, container: None, differences: Vec::new() };
+    Ok(match pair {
+        Pair::Missing(entry) => {
+            Change { image: Some((*entry.resource).clone()), ..change(ChangeKind::Removed, entry.path()) }
+        }
+        Pair::Extra(path, found) => Change { container: Some((*found).clone()), ..change(ChangeKind::Added, path) },
+        Pair::Both(entry, found, ..) => Change {
+            image: Some((*entry.resource).clone()),
+            container: Some((*found).clone()),
+            differences,
+            ..change(ChangeKind::Changed, entry.path())
+        },
+        Pair::Unreadable(path, error, _) => {
+            return Err(Error::new(error.kind(), format!("{}: {error}", Escaped(path))));
+        }
+    })
 }

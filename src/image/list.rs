@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The images, and what is known about them.
 
+use std::collections::BTreeMap;
+
 use super::Images;
-use crate::error::{Error, ErrorKind, Result};
+use crate::containerd::{ChainId, Client, Image, ImageRecord};
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::snapshotter::time;
+
+/// Labels of an image's top snapshot that keep the last verdict on it.
+const VERDICT: &str = "continuity.verdict";
+const VERIFIED_AT: &str = "continuity.verified-at";
+const ENTRIES: &str = "continuity.entries";
 
 /// What a verification came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,14 +22,27 @@ pub enum VerdictState {
     Damaged,
 }
 
+impl VerdictState {
+    /// As labels and lists have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Intact => "intact",
+            Self::Damaged => "damaged",
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        [Self::Intact, Self::Damaged].into_iter().find(|state| state.name() == name)
+    }
+}
+
 /// The last verdict on an image, as one snapshotter has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
     /// Name of the snapshotter; the image is unpacked there.
     pub snapshotter: String,
-    /// What it came to, when (nanoseconds since the epoch), and how many paths were compared; none if it was never
-    /// verified.
-    pub last: Option<(VerdictState, i64, u64)>,
+    /// What it came to, when (RFC 3339), and how many paths the image has; none if it was never verified.
+    pub last: Option<(VerdictState, String, u64)>,
 }
 
 /// What is known about an image.
@@ -48,6 +70,66 @@ impl Images {
     /// # Errors
     /// What containerd fails with. An image that can't be resolved is listed, with the reason.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
-        Err(Error::new(ErrorKind::Unsupported, "listing"))
+        let snapshotters = self.client.snapshotters()?;
+        let names: Vec<_> = snapshotters.iter().map(|snapshotter| snapshotter.name.as_str()).collect();
+        let images = self.client.images()?;
+        Ok(images.iter().map(|record| self.info(record, &names)).collect())
+    }
+
+    fn info(&self, record: &ImageRecord, snapshotters: &[&str]) -> ImageInfo {
+        let unknown = ImageInfo {
+            name: record.name.clone(),
+            platform: String::new(),
+            layers: 0,
+            entries: None,
+            size: 0,
+            verdicts: Vec::new(),
+            problem: String::new(),
+        };
+        let image = match Image::resolve(&self.client, record, None) {
+            Ok(image) => image,
+            Err(error) => return ImageInfo { problem: error.to_string(), ..unknown },
+        };
+        let verdicts: Vec<_> = match image.chain_id() {
+            // A snapshotter that does not answer has nothing to tell.
+            Some(chain) => snapshotters.iter().filter_map(|name| self.verdict(name, chain).ok()).collect(),
+            None => Vec::new(),
+        };
+        ImageInfo {
+            platform: image.platform.to_string(),
+            layers: image.layers.len(),
+            entries: verdicts.iter().find_map(|verdict| verdict.last.as_ref().map(|last| last.2)),
+            size: image.layers.iter().map(|layer| layer.blob.size).sum(),
+            verdicts,
+            ..unknown
+        }
+    }
+
+    fn verdict(&self, snapshotter: &str, chain: ChainId) -> Result<Verdict> {
+        let labels = self.client.snapshot(snapshotter, &chain.to_string())?.labels;
+        let last = || {
+            let state = VerdictState::parse(labels.get(VERDICT)?)?;
+            Some((state, labels.get(VERIFIED_AT)?.clone(), labels.get(ENTRIES)?.parse().ok()?))
+        };
+        Ok(Verdict { snapshotter: snapshotter.to_owned(), last: last() })
+    }
+}
+
+/// Leaves a verdict where [`Images::list`] finds it. What was found out stays true if that fails.
+pub(super) fn record(client: &Client, snapshotter: &str, chain: ChainId, state: VerdictState, entries: u64) {
+    let labels = BTreeMap::from([
+        (VERDICT.to_owned(), state.name().to_owned()),
+        (VERIFIED_AT.to_owned(), time::rfc3339(time::now())),
+        (ENTRIES.to_owned(), entries.to_string()),
+    ]);
+    let written: Result<(), Error> = client.set_snapshot_labels(snapshotter, &chain.to_string(), &labels);
+    match written {
+        // Collected meanwhile: nobody will ask.
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => {
+            let name = Escaped(snapshotter.as_bytes());
+            log::warn!("the verdict on {chain} in snapshotter {name} could not be kept: {error}");
+        }
+        Ok(()) => {}
     }
 }

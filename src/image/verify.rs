@@ -1,11 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is unpacked, held against what the image says.
 
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::io::BufReader;
+
+use super::attribute::Attribution;
+use super::derive::{LayerCache, spool};
+use super::list::{self, VerdictState};
+use super::view::{layer_directories, unpacking_of};
 use super::{Images, Selection};
+use crate::containerd::{ChainId, Image, ImageRecord, Layer};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Result};
-use crate::ops::{Finding, VerifyReport};
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
+use crate::snapshotter::Kind;
 use crate::tree::Progress;
+
+/// Buffer for reading a derived manifest, in bytes.
+const READ_BUFFER: usize = 64 << 10;
 
 /// The images that are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +38,24 @@ pub struct LayerRef {
     pub digest: Digest,
     /// What made it, as the config's history says; may be empty.
     pub created_by: String,
+}
+
+impl LayerRef {
+    /// As findings refer to it.
+    pub fn of(layer: &Layer) -> Self {
+        Self { number: layer.number, digest: layer.blob.digest, created_by: layer.created_by.clone() }
+    }
+}
+
+impl fmt::Display for LayerRef {
+    /// `layer 2 sha256:… "RUN …"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "layer {} {}", self.number, self.digest)?;
+        match self.created_by.as_str() {
+            "" => Ok(()),
+            created_by => write!(f, " \"{}\"", Escaped(created_by.as_bytes())),
+        }
+    }
 }
 
 /// A finding, and the layer that it belongs to: for a path of the image the one that put it there, for an extra one
@@ -69,6 +100,20 @@ pub enum ImageEvent {
     Unchecked(Error),
 }
 
+/// An image, as one snapshotter has it.
+struct Subject {
+    image: Image,
+    chain: ChainId,
+    snapshotter: String,
+}
+
+/// What one subject came to, for other references to the same.
+struct Checked {
+    findings: Vec<ImageFinding>,
+    report: VerifyReport,
+    damaged: Vec<Layer>,
+}
+
 impl Images {
     /// Verifies, and tells `report`. The verdict is left as labels on the top snapshot, for [`Images::list`].
     ///
@@ -82,8 +127,12 @@ impl Images {
         progress: &Progress,
         report: &mut dyn FnMut(ImageEvent) -> Result<()>,
     ) -> Result<VerifyReport> {
-        let _ = (which, selection, progress, report);
-        Err(Error::new(ErrorKind::Unsupported, "verifying"))
+        let mut failures = Failures::default();
+        let subjects = match which {
+            Which::One(reference) => self.subjects(&self.client.image(reference)?, selection)?,
+            Which::All => self.all_subjects(selection, report, &mut failures)?,
+        };
+        self.verify_subjects(&subjects, failures, progress, report)
     }
 
     /// Verifies one committed snapshot whose chain ID some image of the namespace explains.
@@ -97,7 +146,222 @@ impl Images {
         progress: &Progress,
         report: &mut dyn FnMut(ImageEvent) -> Result<()>,
     ) -> Result<VerifyReport> {
-        let _ = (snapshotter, key, progress, report);
-        Err(Error::new(ErrorKind::Unsupported, "verifying"))
+        let snapshot = self.client.snapshot(snapshotter, key)?;
+        let explained = self.client.images()?.iter().find_map(|record| {
+            let mut image = Image::resolve(&self.client, record, None).ok()?;
+            let n = image.layers.iter().position(|layer| layer.chain_id.to_string() == key)?;
+            image.layers.truncate(n + 1);
+            Some(image)
+        });
+        let (Some(image), Kind::Committed) = (explained, snapshot.kind) else {
+            let key = Escaped(key.as_bytes());
+            let message = format!("snapshot {key}: no image of namespace {} explains it", self.client.namespace());
+            return Err(Error::new(ErrorKind::FailedPrecondition, message));
+        };
+        let chain = chain_of(&image)?;
+        let subject = Subject { image, chain, snapshotter: snapshotter.to_owned() };
+        self.verify_subjects(&[subject], Failures::default(), progress, report)
     }
+
+    /// An image in every snapshotter that is meant and has it.
+    fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
+        let image = Image::resolve(&self.client, record, selection.platform.as_ref())?;
+        let chain = chain_of(&image)?;
+        let mut subjects = Vec::new();
+        for snapshotter in self.unpacked_in(chain, selection)? {
+            subjects.push(Subject { image: image.clone(), chain, snapshotter });
+        }
+        if subjects.is_empty() {
+            let place = selection.snapshotter.as_deref().map_or_else(
+                || "unpacked in no snapshotter".to_owned(),
+                |name| format!("not unpacked in snapshotter {name}"),
+            );
+            return Err(Error::new(ErrorKind::NotFound, format!("image {} is {place}", image.name)));
+        }
+        Ok(subjects)
+    }
+
+    /// The snapshotters that are meant and have that chain of layers. One that does not answer is passed over,
+    /// unless it was named or nothing else has it.
+    pub(super) fn unpacked_in(&self, chain: ChainId, selection: &Selection) -> Result<Vec<String>> {
+        let names = match &selection.snapshotter {
+            Some(name) => vec![name.clone()],
+            None => self.client.snapshotters()?.into_iter().map(|snapshotter| snapshotter.name).collect(),
+        };
+        let mut having = Vec::new();
+        let mut failure = None;
+        for name in names {
+            match self.client.snapshot(&name, &chain.to_string()) {
+                Ok(snapshot) if snapshot.kind == Kind::Committed => having.push(name),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        match failure {
+            Some(error) if having.is_empty() => Err(error),
+            _ => Ok(having),
+        }
+    }
+
+    /// Every image of the namespace that is unpacked somewhere.
+    fn all_subjects(
+        &self,
+        selection: &Selection,
+        report: &mut dyn FnMut(ImageEvent) -> Result<()>,
+        failures: &mut Failures,
+    ) -> Result<Vec<Subject>> {
+        let mut subjects = Vec::new();
+        for record in self.client.images()? {
+            match self.subjects(&record, selection) {
+                Ok(found) => subjects.extend(found),
+                // That an image is not unpacked, or has none for this platform, is no failure.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => {
+                    report(ImageEvent::Begin { image: record.name, snapshotter: String::new() })?;
+                    failures.tell(error, report)?;
+                }
+            }
+        }
+        Ok(subjects)
+    }
+
+    fn verify_subjects(
+        &self,
+        subjects: &[Subject],
+        mut failures: Failures,
+        progress: &Progress,
+        report: &mut dyn FnMut(ImageEvent) -> Result<()>,
+    ) -> Result<VerifyReport> {
+        let mut cache = LayerCache::default();
+        let mut checked: HashMap<(ChainId, &str), Checked> = HashMap::new();
+        let distinct: BTreeMap<_, _> =
+            subjects.iter().map(|subject| ((subject.chain, subject.snapshotter.as_str()), subject)).collect();
+        for subject in distinct.values() {
+            cache.announce(&subject.image);
+        }
+        let mut total = VerifyReport::default();
+        for subject in subjects {
+            let Subject { image, chain, snapshotter } = subject;
+            report(ImageEvent::Begin { image: image.name.clone(), snapshotter: snapshotter.clone() })?;
+            let key = (*chain, snapshotter.as_str());
+            // The same layers under another name: told again, not read again.
+            if let Some(known) = checked.get(&key) {
+                for finding in &known.findings {
+                    report(ImageEvent::Finding(finding.clone()))?;
+                }
+                self.end(subject, known, report)?;
+                continue;
+            }
+            match self.verify_one(subject, &mut cache, progress, report) {
+                Ok(done) => {
+                    self.end(subject, &done, report)?;
+                    total.entries += done.report.entries;
+                    total.bytes += done.report.bytes;
+                    total.findings += done.report.findings;
+                    checked.insert(key, done);
+                }
+                Err(Failure::Told(error)) => return Err(error),
+                Err(Failure::Unchecked(error)) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(Failure::Unchecked(error)) => failures.tell(error, report)?,
+            }
+        }
+        failures.first.map_or(Ok(total), Err)
+    }
+
+    fn end(&self, subject: &Subject, done: &Checked, report: &mut dyn FnMut(ImageEvent) -> Result<()>) -> Result<()> {
+        let shared = if done.damaged.is_empty() { Vec::new() } else { self.shared(subject, &done.damaged)? };
+        report(ImageEvent::End { report: done.report, shared })
+    }
+
+    fn verify_one(
+        &self,
+        subject: &Subject,
+        cache: &mut LayerCache,
+        progress: &Progress,
+        report: &mut dyn FnMut(ImageEvent) -> Result<()>,
+    ) -> Result<Checked, Failure> {
+        let Subject { image, chain, snapshotter } = subject;
+        let mut lease = self.lease()?;
+        let mounts = self.view(&mut lease, snapshotter, *chain)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), cache, progress)?;
+        let (manifest, entries) = spool(|out| rootfs.write_manifest(out))?;
+        let root = self.mount(&mounts)?;
+        let attribution =
+            Attribution::new(&rootfs, layer_directories(&mounts).unwrap_or_default(), image.layers.len())?;
+        let options = VerifyOptions { threads: self.settings.threads, ..VerifyOptions::default() };
+        let mut findings = Vec::new();
+        let mut damaged = BTreeSet::new();
+        let mut told = Ok(());
+        let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
+        let verified = ops::verify(&root, manifest, &options, progress, &mut |finding| {
+            let number = attribution.layer_of(&finding)?;
+            damaged.extend(number);
+            let layer = number.and_then(|n| image.layers.get(n)).map(LayerRef::of);
+            let finding = ImageFinding { finding, layer };
+            findings.push(finding.clone());
+            told = report(ImageEvent::Finding(finding));
+            match told {
+                Ok(()) => Ok(()),
+                Err(_) => Err(Error::new(ErrorKind::Cancelled, "nobody listens")),
+            }
+        });
+        told.map_err(Failure::Told)?;
+        let done = verified?;
+        let state = if done.findings == 0 { VerdictState::Intact } else { VerdictState::Damaged };
+        list::record(&self.client, snapshotter, *chain, state, entries);
+        let damaged = damaged.into_iter().filter_map(|n| image.layers.get(n).cloned()).collect();
+        Ok(Checked { findings, report: done, damaged })
+    }
+
+    /// For each damaged layer, the other images that are built on it.
+    fn shared(&self, subject: &Subject, damaged: &[Layer]) -> Result<Vec<SharedLayer>> {
+        let others: Vec<Image> = self
+            .client
+            .images()?
+            .iter()
+            .filter(|record| record.name != subject.image.name)
+            .filter_map(|record| Image::resolve(&self.client, record, Some(&subject.image.platform)).ok())
+            .collect();
+        let has = |image: &Image, layer: &Layer| image.layers.iter().any(|other| other.chain_id == layer.chain_id);
+        let shared = damaged.iter().map(|layer| SharedLayer {
+            layer: LayerRef::of(layer),
+            images: others.iter().filter(|image| has(image, layer)).map(|image| image.name.clone()).collect(),
+        });
+        Ok(shared.filter(|shared| !shared.images.is_empty()).collect())
+    }
+}
+
+/// Why a subject has no result.
+enum Failure {
+    /// It could not be checked.
+    Unchecked(Error),
+    /// What `report` failed with.
+    Told(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Unchecked(error)
+    }
+}
+
+/// What could not be checked: each is told, the first is what the whole fails with.
+#[derive(Default)]
+struct Failures {
+    first: Option<Error>,
+}
+
+impl Failures {
+    fn tell(&mut self, error: Error, report: &mut dyn FnMut(ImageEvent) -> Result<()>) -> Result<()> {
+        self.first.get_or_insert_with(|| Error::new(error.kind(), error.to_string()));
+        report(ImageEvent::Unchecked(error))
+    }
+}
+
+/// The name of its top snapshot.
+pub(super) fn chain_of(image: &Image) -> Result<ChainId> {
+    image.chain_id().ok_or_else(|| {
+        Error::new(ErrorKind::FailedPrecondition, format!("image {} has no layers: nothing is unpacked", image.name))
+    })
 }

@@ -49,7 +49,7 @@ pub fn verify(
     let before = progress.bytes();
     let mut entries = 0;
     let mut findings = 0;
-    join(root, manifest, options, progress, &mut |pair| {
+    join(root, manifest, options, progress, &mut |mut pair| {
         entries += 1;
         pair.report(options.subset, &mut |finding| {
             findings += 1;
@@ -73,7 +73,7 @@ pub enum Pair<'a> {
 
 impl Pair<'_> {
     /// Hands over what differs.
-    pub fn report(self, subset: bool, report: &mut Report<'_>) -> Result<()> {
+    pub fn report(&mut self, subset: bool, report: &mut Report<'_>) -> Result<()> {
         let finding = |path: &[u8], kind, expected: &str, found: &str| Finding {
             path: path.to_vec(),
             kind,

@@ -8,9 +8,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
+use super::inode::Metadata;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 
 /// Bytes of a path that the kernel takes at once, less the final NUL; a longer one is resolved in pieces.
@@ -82,6 +83,25 @@ impl Root {
             return Err(Error::new(ErrorKind::InvalidInput, format!("{} has no last component", Escaped(path))));
         }
         Ok((self.directory(&path[..slash])?, OsStr::from_bytes(name)))
+    }
+
+    /// What lies at a path; a symlink is not followed. None if nothing lies there, or if a directory on the way is
+    /// missing or none.
+    ///
+    /// # Errors
+    /// Of kind `Io`; `InvalidInput` as [`Root::parent`].
+    pub fn metadata(&self, path: &[u8]) -> Result<Option<Metadata>> {
+        let (parent, name) = match self.parent(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Escape) => return Ok(None),
+            parent => parent?,
+        };
+        match rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            stat => {
+                let stat = stat.map_err(|e| Error::io("fstatat", Path::new(OsStr::from_bytes(path)), e))?;
+                Ok(Metadata::from_stat(&stat))
+            }
+        }
     }
 
     /// Opens a directory beneath the root, as a handle to resolve from (`O_PATH`).
