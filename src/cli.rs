@@ -14,7 +14,10 @@ macro_rules! say {
 
 mod apply;
 mod build;
+mod cancel;
+mod container;
 mod daemon;
+mod image;
 mod inspect;
 mod io;
 mod mounts;
@@ -22,6 +25,7 @@ mod progress;
 mod remote;
 mod snapshot;
 mod status;
+mod table;
 mod verify;
 
 use std::path::PathBuf;
@@ -74,7 +78,7 @@ pub struct Global {
         default_value = "/run/continuity/continuity.sock"
     )]
     pub address: PathBuf,
-    /// Socket of containerd (gRPC), for the commands that talk to it; the daemon does not
+    /// Socket of containerd (gRPC)
     #[arg(
         long,
         help_heading = "Global options",
@@ -111,6 +115,10 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask the daemon about its snapshots
     Snapshot(snapshot::SnapshotArgs),
+    /// Hold what is unpacked against its image, and mend it: any snapshotter, no daemon
+    Image(image::ImageArgs),
+    /// Tell what containers changed
+    Container(container::ContainerArgs),
     /// Serve snapshots to containerd, and everything else over ttrpc
     Daemon(daemon::DaemonArgs),
 }
@@ -131,6 +139,8 @@ pub fn main() -> ExitCode {
         Command::Diff(args) => verify::diff(global, &args),
         Command::Status(args) => status::run(global, &args),
         Command::Snapshot(args) => snapshot::run(global, &args),
+        Command::Image(args) => image::run(global, &args),
+        Command::Container(args) => container::run(global, &args),
         Command::Daemon(args) => daemon::run(global, given, args),
     };
     match ran {

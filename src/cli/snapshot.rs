@@ -9,6 +9,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::cancel::cancellable;
+use super::image::{Events, LayerOptions};
+use super::table::{cell, table};
 use super::verify::{Format, json_of};
 use super::{Global, Outcome, progress, remote};
 use crate::api::continuity::finding;
@@ -19,9 +22,6 @@ use crate::snapshotter::time;
 
 /// Columns of the table.
 const COLUMNS: [&str; 6] = ["KEY", "PARENT", "KIND", "STATE", "SOURCE", "VERIFIED-AT"];
-
-/// Stands for what a snapshot does not have, so that every line has as many words as the first.
-const NONE: &str = "-";
 
 /// Arguments of `snapshot`.
 #[derive(Debug, Args)]
@@ -53,12 +53,14 @@ struct LsArgs {
 struct VerifyArgs {
     /// Key of the snapshot, or the name it has in the namespace
     key: String,
-    /// Hashing threads; 0 for what the daemon is configured to use
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: u32,
+    /// Hold it against its image, in this snapshotter of containerd's; without, against its seal, by the daemon
+    #[arg(long, value_name = "NAME")]
+    snapshotter: Option<String>,
     /// Form of the findings
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    layers: LayerOptions,
 }
 
 #[derive(Debug, Args)]
@@ -87,38 +89,22 @@ fn ls(global: &Global, args: &LsArgs) -> Result<Outcome> {
         Ok(snapshots)
     })?;
     let text = match args.format {
-        Format::Text => table(&snapshots),
+        Format::Text => table(COLUMNS, snapshots.iter().map(row)),
         Format::Json => snapshots.iter().map(|snapshot| format!("{}\n", snapshot_json(snapshot))).collect(),
     };
     io::stdout().lock().write_all(text.as_bytes()).context("write to standard output")?;
     Ok(Outcome::Intact)
 }
 
-/// One line a snapshot, columns aligned.
-fn table(snapshots: &[pb::SnapshotInfo]) -> String {
-    let or_none = |text: &str| if text.is_empty() { NONE.to_owned() } else { Escaped(text.as_bytes()).to_string() };
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(snapshots.iter().map(|snapshot| {
-        [
-            or_none(&snapshot.key),
-            or_none(&snapshot.parent),
-            or_none(&snapshot.kind),
-            or_none(&snapshot.state),
-            or_none(&snapshot.source),
-            verified_at(snapshot).unwrap_or_else(|| NONE.into()),
-        ]
-    }));
-    let mut widths = [0; COLUMNS.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |row: &[String; COLUMNS.len()]| {
-        let cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", cells.join("  ").trim_end())
-    };
-    rows.iter().map(line).collect()
+fn row(snapshot: &pb::SnapshotInfo) -> [String; COLUMNS.len()] {
+    [
+        cell(&snapshot.key),
+        cell(&snapshot.parent),
+        cell(&snapshot.kind),
+        cell(&snapshot.state),
+        cell(&snapshot.source),
+        cell(&verified_at(snapshot).unwrap_or_default()),
+    ]
 }
 
 fn verified_at(snapshot: &pb::SnapshotInfo) -> Option<String> {
@@ -145,11 +131,26 @@ fn snapshot_json(snapshot: &pb::SnapshotInfo) -> serde_json::Value {
     })
 }
 
+/// The check against the image that explains the snapshot.
+fn verify_by_image(global: &Global, args: &VerifyArgs, snapshotter: &str) -> Result<Outcome> {
+    let images = args.layers.connect(global)?;
+    let began = Instant::now();
+    let mut events = Events::new(args.format);
+    let report = cancellable(global, |progress| {
+        Ok(images.verify_snapshot(snapshotter, &args.key, progress, &mut |event| events.show(event))?)
+    })?;
+    progress::summary(global, report.entries, report.bytes, began, Some(report.findings));
+    Ok(Outcome::of_findings(report.findings))
+}
+
 fn verify(global: &Global, args: &VerifyArgs) -> Result<Outcome> {
+    if let Some(snapshotter) = &args.snapshotter {
+        return verify_by_image(global, args, snapshotter);
+    }
     let began = Instant::now();
     let request = pb::VerifySnapshotRequest {
         key: args.key.clone(),
-        threads: args.threads,
+        threads: u32::try_from(args.layers.threads).unwrap_or(u32::MAX),
         namespace: global.namespace.clone(),
         ..Default::default()
     };
@@ -230,7 +231,7 @@ mod tests {
             ..Default::default()
         };
         assert_eq!(
-            table(&[one, two]),
+            table(COLUMNS, [&one, &two].into_iter().map(row)),
             "KEY              PARENT           KIND       STATE     SOURCE  VERIFIED-AT\n\
              default/1/a b\\n  -                committed  verified  disk    1970-01-01T00:00:01Z\n\
              k                default/1/a b\\n  active     -         -       -\n"
