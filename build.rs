@@ -6,7 +6,16 @@ use std::error::Error;
 use std::path::PathBuf;
 
 const TTRPC: &[&str] = &["protos/continuity.proto"];
-const GRPC: &[&str] = &["protos/containerd/snapshots.proto"];
+const GRPC: &[&str] = &[
+    "protos/containerd/containers.proto",
+    "protos/containerd/content.proto",
+    "protos/containerd/images.proto",
+    "protos/containerd/introspection.proto",
+    "protos/containerd/leases.proto",
+    "protos/containerd/namespaces.proto",
+    "protos/containerd/snapshots.proto",
+    "protos/containerd/tasks.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=protos");

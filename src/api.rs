@@ -8,18 +8,3 @@ pub mod convert;
 pub mod crossing;
 mod in_flight;
 pub mod snapshots;
-
-/// Generated from `protos/containerd`.
-#[allow(missing_docs, unused_qualifications, clippy::all)]
-pub mod containerd {
-    pub mod types {
-        tonic::include_proto!("containerd.types");
-    }
-    pub mod services {
-        pub mod snapshots {
-            pub mod v1 {
-                tonic::include_proto!("containerd.services.snapshots.v1");
-            }
-        }
-    }
-}

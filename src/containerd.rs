@@ -5,9 +5,63 @@
 //! not be made from a thread of an asynchronous runtime; a blocking thread of one is fine.
 
 mod client;
+mod content;
 mod image;
+mod lease;
+mod records;
 
-pub use client::{
-    Client, ContainerRecord, ContentReader, Descriptor, ImageRecord, Lease, SnapshotRecord, SnapshotterInfo,
-};
+/// Generated from `protos/containerd`.
+#[allow(missing_docs, unused_qualifications, clippy::all)]
+pub mod proto {
+    pub mod types {
+        tonic::include_proto!("containerd.types");
+    }
+    pub mod services {
+        pub mod containers {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.containers.v1");
+            }
+        }
+        pub mod content {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.content.v1");
+            }
+        }
+        pub mod images {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.images.v1");
+            }
+        }
+        pub mod introspection {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.introspection.v1");
+            }
+        }
+        pub mod leases {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.leases.v1");
+            }
+        }
+        pub mod namespaces {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.namespaces.v1");
+            }
+        }
+        pub mod snapshots {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.snapshots.v1");
+            }
+        }
+        pub mod tasks {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.tasks.v1");
+            }
+        }
+    }
+}
+
+pub use client::Client;
+pub use content::ContentReader;
 pub use image::{ChainId, Image, Layer, Platform};
+pub use lease::Lease;
+pub use records::{ContainerRecord, Descriptor, ImageRecord, SnapshotRecord, SnapshotterInfo};

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use crate::api::containerd::services::snapshots::v1;
-use crate::api::containerd::types;
+use crate::containerd::proto::services::snapshots::v1;
+use crate::containerd::proto::types;
 use crate::error::{Error, ErrorKind};
 use crate::mount::Mount;
 use crate::snapshotter::{Kind, Labels, Snapshot};

@@ -15,11 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use crate::api::containerd::services::snapshots::v1::snapshots_server::{Snapshots, SnapshotsServer};
-use crate::api::containerd::services::snapshots::v1::*;
 use crate::api::convert;
 use crate::api::crossing::Crossing;
 use crate::api::in_flight::{Call, InFlight};
+use crate::containerd::proto::services::snapshots::v1::snapshots_server::{Snapshots, SnapshotsServer};
+use crate::containerd::proto::services::snapshots::v1::*;
 use crate::engine::{Engine, is_unpack};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshotter::Snapshot;
