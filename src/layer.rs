@@ -9,10 +9,12 @@
 //! blob ── hash ── inflate ── hash ── tar ──▶ entries ──▶ Rootfs ──▶ manifest of the rootfs, or of one layer
 //! ```
 
+mod compression;
 mod entry;
 mod limits;
 mod read;
 mod rootfs;
+mod tar;
 
 pub use entry::{Entry, EntryKind};
 pub use limits::Limits;

@@ -1,12 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A blob to entries, checked against both of its digests.
+//!
+//! ```text
+//!   a second thread: read, hash, inflate ──▶ buffers ──▶ the caller's: hash, take the tar apart, visit
+//! ```
 
-use std::io::Read;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
 
+use super::compression::Decoder;
+use super::tar::TarReader;
 use super::{Entry, Limits};
-use crate::digest::Digest;
+use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::tree::Progress;
+
+/// Bytes of one buffer between the threads.
+const BUFFER: usize = 256 << 10;
+
+/// Buffers that may wait between the threads.
+const WAITING: usize = 4;
 
 /// What a blob has to be.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +53,126 @@ pub fn read(
     progress: &Progress,
     visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
 ) -> Result<ReadReport> {
-    let _ = (source, expected, limits, progress, visit);
-    Err(Error::new(ErrorKind::Unsupported, "reading layers"))
+    thread::scope(|scope| {
+        let (full, filled) = sync_channel(WAITING);
+        let (empty, emptied) = channel();
+        let inflating = scope.spawn(move || inflate(source, &full, &emptied));
+        let buffers = Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes };
+        let parsed = take_apart(buffers, limits, progress, visit);
+        // By now the buffers are gone: whoever still fills them stops.
+        let inflated = inflating
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other(Error::new(ErrorKind::Io, "the inflating thread panicked"))));
+        let (report, diff_id) = parsed?;
+        let blob = inflated.map_err(read_failed)?;
+        for (what, expected, found) in [("blob", expected.blob, blob), ("diff ID", expected.diff_id, diff_id)] {
+            if expected != found {
+                let message = format!("its {what} is {found}, not {expected}: it is damaged, or not what was promised");
+                return Err(Error::new(ErrorKind::InvalidInput, message));
+            }
+        }
+        Ok(report)
+    })
 }
+
+fn take_apart(
+    buffers: Buffers,
+    limits: &Limits,
+    progress: &Progress,
+    visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
+) -> Result<(ReadReport, Digest)> {
+    let mut tar = TarReader::new(HashingStream::new(buffers), limits.bytes);
+    let mut entries = 0;
+    while let Some((entry, mut contents)) = tar.next()? {
+        progress.check()?;
+        progress.add_entry();
+        entries += 1;
+        visit(entry, &mut contents)?;
+    }
+    let mut rest = tar.into_inner();
+    io::copy(&mut rest, &mut io::sink()).map_err(read_failed)?;
+    let (_, diff_id, bytes) = rest.finish();
+    progress.add_bytes(bytes);
+    Ok((ReadReport { entries, bytes }, diff_id))
+}
+
+/// Fills buffers until the blob ends or nobody takes them; returns the digest of the blob.
+fn inflate(
+    source: impl Read,
+    full: &SyncSender<io::Result<Vec<u8>>>,
+    emptied: &Receiver<Vec<u8>>,
+) -> io::Result<Digest> {
+    let mut source = HashingStream::new(source);
+    let mut decoder = Decoder::new(&mut source)?;
+    loop {
+        let mut buffer = emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+        buffer.clear();
+        let filled = decoder.by_ref().take(BUFFER as u64).read_to_end(&mut buffer);
+        let (sent, ended) = match filled {
+            Ok(0) => break,
+            Ok(_) => (full.send(Ok(buffer)), false),
+            Err(error) => (full.send(Err(error)), true),
+        };
+        if ended || sent.is_err() {
+            return Ok(source.finish().1);
+        }
+    }
+    drop(decoder);
+    // What follows the last frame belongs to the blob.
+    io::copy(&mut source, &mut io::sink())?;
+    Ok(source.finish().1)
+}
+
+/// What the other thread filled.
+struct Buffers {
+    filled: Receiver<io::Result<Vec<u8>>>,
+    empty: Sender<Vec<u8>>,
+    current: Vec<u8>,
+    at: usize,
+    total: u64,
+    limit: u64,
+}
+
+impl Read for Buffers {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.at == self.current.len() {
+            let Ok(next) = self.filled.recv() else { return Ok(0) };
+            let used = std::mem::replace(&mut self.current, next?);
+            // Nobody waits for it any more once the blob has ended.
+            let _ = self.empty.send(used);
+            self.at = 0;
+            self.total += self.current.len() as u64;
+            if self.total > self.limit {
+                return Err(io::Error::other(over_limit(self.limit)));
+            }
+        }
+        let n = out.len().min(self.current.len() - self.at);
+        out[..n].copy_from_slice(&self.current[self.at..self.at + n]);
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// A layer that holds more than it may.
+pub fn over_limit(limit: u64) -> Error {
+    let message = format!("it holds more than {limit} bytes (max_bytes allows more)");
+    Error::new(ErrorKind::InvalidInput, message)
+}
+
+/// What a blob could not be read for: an error of ours that was passed through, bytes that are no archive, or the
+/// source.
+pub fn read_failed(error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+            ErrorKind::InvalidInput
+        }
+        _ => ErrorKind::Io,
+    };
+    match error.downcast::<Error>() {
+        Ok(ours) => ours,
+        Err(error) => Error::new(kind, "its blob can't be read").with_source(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Layers, one over the other, as containerd unpacks them.
+//!
+//! [`tree`] is a filesystem in memory with digests for contents; [`unpack`] does to it what containerd does to a
+//! directory, call by call; [`merged`] looks at several of them as overlayfs would; [`recorded`] keeps a layer for
+//! another image.
+
+mod merged;
+mod recorded;
+mod tree;
+mod unpack;
 
 use std::io::{Read, Write};
 
-use super::{Expected, Limits};
+pub use self::recorded::Recorded;
+
+use self::merged::Merged;
+use self::tree::Tree;
+use self::unpack::Unpack;
+use super::{Entry, EntryKind, Expected, Limits, read};
+use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::layer::read::read_failed;
 use crate::manifest::Resource;
 use crate::tree::Progress;
+
+/// Bytes of a file that are hashed at once.
+const HASH_BUFFER: usize = 128 << 10;
 
 /// How containerd unpacks: what it does for an unusual tar depends on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,12 +50,17 @@ pub struct Found {
 pub struct Rootfs {
     unpacking: Unpacking,
     limits: Limits,
+    /// One, or one for each layer, from the bottom.
+    trees: Vec<Tree>,
+    layers: usize,
+    /// Entries of all layers so far.
+    entries: u64,
 }
 
 impl Rootfs {
     /// No layer yet.
     pub fn new(unpacking: Unpacking, limits: Limits) -> Self {
-        Self { unpacking, limits }
+        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0 }
     }
 
     /// Reads one more layer, hashing the files in it.
@@ -45,19 +69,33 @@ impl Rootfs {
     /// As [`read`](super::read); `InvalidInput` for a tar that containerd would refuse, naming the entry. The rootfs
     /// is of no use then.
     pub fn add(&mut self, blob: impl Read + Send, expected: &Expected, progress: &Progress) -> Result<()> {
-        let _ = (blob, expected, progress, self.unpacking, self.limits);
-        Err(Error::new(ErrorKind::Unsupported, "layers"))
+        self.begin();
+        let limits = self.limits;
+        let mut hash = ContentHash::default();
+        read(blob, expected, &limits, progress, &mut |entry, contents| {
+            let digest = hash.of(&entry, contents)?;
+            self.apply(&entry, digest)
+        })?;
+        Ok(())
+    }
+
+    /// Adds a layer that was read before.
+    ///
+    /// # Errors
+    /// As [`Rootfs::add`], but for the blob.
+    pub fn add_recorded(&mut self, recorded: &mut Recorded) -> Result<()> {
+        self.begin();
+        recorded.replay(&mut |entry, digest| self.apply(&entry, digest))
     }
 
     /// Layers so far.
     pub fn layers(&self) -> usize {
-        0
+        self.layers
     }
 
     /// What lies at a path now, if anything does.
     pub fn find(&self, path: &[u8]) -> Option<Found> {
-        let _ = path;
-        None
+        self.merged().find(path)
     }
 
     /// Writes the manifest of the root filesystem, without the root itself; returns the number of its paths.
@@ -65,8 +103,7 @@ impl Rootfs {
     /// # Errors
     /// What `out` fails with.
     pub fn write_manifest(&self, out: impl Write) -> Result<u64> {
-        let _ = out;
-        Err(Error::new(ErrorKind::Unsupported, "layers"))
+        self.merged().write(out)
     }
 
     /// Writes the manifest of one layer's own directory, without the root itself: whiteouts are devices 0,0, opaque
@@ -75,26 +112,59 @@ impl Rootfs {
     /// # Errors
     /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`]); what `out` fails with.
     pub fn write_layer_manifest(&self, layer: usize, out: impl Write) -> Result<u64> {
-        let _ = (layer, out);
-        Err(Error::new(ErrorKind::Unsupported, "layers"))
+        match (self.unpacking, self.trees.get(layer)) {
+            (Unpacking::Overlay, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
+            _ => Err(Error::new(ErrorKind::InvalidInput, format!("layer {layer} has no directory of its own"))),
+        }
+    }
+
+    fn merged(&self) -> Merged<'_> {
+        Merged::new(&self.trees)
+    }
+
+    fn begin(&mut self) {
+        if self.trees.is_empty() || self.unpacking == Unpacking::Overlay {
+            self.trees.push(Tree::new());
+        }
+        self.layers += 1;
+    }
+
+    fn apply(&mut self, entry: &Entry, digest: Option<Digest>) -> Result<()> {
+        self.entries += 1;
+        if self.entries > self.limits.entries {
+            let message =
+                format!("the layers hold more than {} entries (max_entries allows more)", self.limits.entries);
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        let Some((tree, parents)) = self.trees.split_last_mut() else { return Ok(()) };
+        // The first layer's mount is a directory, with every snapshotter.
+        let overlay = self.unpacking == Unpacking::Overlay && !parents.is_empty();
+        Unpack { tree, parents, overlay, layer: self.layers - 1 }.apply(entry, digest)
     }
 }
 
-/// One layer, read once for several images.
-pub struct Recorded;
+/// Hashes contents, with one buffer for all of them.
+#[derive(Default)]
+struct ContentHash {
+    buffer: Vec<u8>,
+    hasher: Hasher,
+}
 
-impl Recorded {
-    /// Reads.
-    pub fn read(blob: impl Read + Send, expected: &Expected, limits: &Limits, progress: &Progress) -> Result<Self> {
-        let _ = (blob, expected, limits, progress);
-        Err(Error::new(ErrorKind::Unsupported, "layers"))
+impl ContentHash {
+    /// The digest of an entry that has contents.
+    fn of(&mut self, entry: &Entry, contents: &mut dyn Read) -> Result<Option<Digest>> {
+        if !matches!(entry.kind, EntryKind::File(_)) {
+            return Ok(None);
+        }
+        self.buffer.resize(HASH_BUFFER, 0);
+        loop {
+            match contents.read(&mut self.buffer).map_err(read_failed)? {
+                0 => return Ok(Some(self.hasher.finish())),
+                n => self.hasher.update(&self.buffer[..n]),
+            }
+        }
     }
 }
 
-impl Rootfs {
-    /// Adds.
-    pub fn add_recorded(&mut self, recorded: &mut Recorded) -> Result<()> {
-        let _ = recorded;
-        Err(Error::new(ErrorKind::Unsupported, "layers"))
-    }
-}
+#[cfg(test)]
+mod tests;

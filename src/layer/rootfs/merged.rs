@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Trees, one over the other, as overlayfs shows them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+
+use super::Found;
+use super::tree::{Inode, Name, ROOT, Tree};
+use crate::error::{Error, ErrorKind, Result};
+use crate::inode::FileType;
+use crate::manifest::Writer;
+
+/// The directories that make up one, topmost first: which tree, which inode.
+type Stack = Vec<(usize, u32)>;
+
+/// Takes a path, and which inode of which tree it shows.
+type Visit<'a> = dyn FnMut(&[u8], usize, u32) -> Result<()> + 'a;
+
+/// What a name shows: the name itself, and what is merged if it is a directory.
+struct Shown {
+    tree: usize,
+    name: Name,
+    stack: Stack,
+}
+
+/// See the [module](self).
+pub struct Merged<'a> {
+    /// From the bottom.
+    trees: &'a [Tree],
+}
+
+impl<'a> Merged<'a> {
+    pub fn new(trees: &'a [Tree]) -> Self {
+        Self { trees }
+    }
+
+    fn inode(&self, tree: usize, inode: u32) -> &'a Inode {
+        self.trees[tree].inode(inode)
+    }
+
+    /// One tree is a directory; only several are an overlay.
+    fn is_overlay(&self) -> bool {
+        self.trees.len() > 1
+    }
+
+    /// The roots: a mark that a root is opaque means nothing to overlayfs.
+    fn root(&self) -> Stack {
+        (0..self.trees.len()).rev().map(|tree| (tree, ROOT)).collect()
+    }
+
+    /// What a name in a directory shows.
+    fn look_up(&self, directory: &[(usize, u32)], name: &[u8]) -> Option<Shown> {
+        let mut shown: Option<Shown> = None;
+        for &(tree, above) in directory {
+            let Some(found) = self.trees[tree].look_up(above, name) else { continue };
+            let inode = self.inode(tree, found.inode);
+            let is_directory = inode.file_type() == FileType::Directory;
+            match &mut shown {
+                None if self.is_overlay() && inode.is_whiteout() => return None,
+                None if is_directory => {
+                    shown = Some(Shown { tree, name: found, stack: vec![(tree, found.inode)] });
+                }
+                None => return Some(Shown { tree, name: found, stack: Vec::new() }),
+                Some(shown) if is_directory => shown.stack.push((tree, found.inode)),
+                Some(_) => break,
+            }
+            if inode.is_opaque() {
+                break;
+            }
+        }
+        shown
+    }
+
+    /// Everything that a directory shows, by name.
+    fn list(&self, directory: &[(usize, u32)]) -> BTreeMap<&'a [u8], Shown> {
+        let mut listed = BTreeMap::new();
+        for &(tree, above) in directory {
+            for (name, _) in self.trees[tree].names(above) {
+                if !listed.contains_key(name) {
+                    listed.insert(name, self.look_up(directory, name));
+                }
+            }
+        }
+        listed.into_iter().filter_map(|(name, shown)| Some((name, shown?))).collect()
+    }
+
+    /// What lies at a path.
+    pub fn find(&self, path: &[u8]) -> Option<Found> {
+        let mut stack = self.root();
+        let mut found = None;
+        for component in path.strip_prefix(b"/")?.split(|&byte| byte == b'/') {
+            let shown = self.look_up(&stack, component)?;
+            stack = shown.stack;
+            found = Some((shown.tree, shown.name));
+        }
+        let (tree, name) = found?;
+        let inode = self.inode(tree, name.inode);
+        Some(Found {
+            resource: inode.resource(vec![path.to_vec()], self.is_overlay()),
+            layer: inode.layer.max(name.layer) as usize,
+        })
+    }
+
+    /// Writes the manifest; returns the number of paths.
+    pub fn write(&self, out: impl Write) -> Result<u64> {
+        let failed = |error| Error::new(ErrorKind::Io, "writing the manifest").with_source(error);
+        let mut links: HashMap<(usize, u32), Vec<Vec<u8>>> = HashMap::new();
+        self.walk(&mut |path, tree, number| {
+            if self.has_links(tree, number) {
+                links.entry((tree, number)).or_default().push(path.to_vec());
+            }
+            Ok(())
+        })?;
+        let mut writer = Writer::new(out);
+        let mut entries = 0;
+        self.walk(&mut |path, tree, number| {
+            entries += 1;
+            let paths = match self.has_links(tree, number) {
+                // The first path stands for all of them.
+                true => match links.remove(&(tree, number)) {
+                    Some(paths) => paths,
+                    None => return Ok(()),
+                },
+                false => vec![path.to_vec()],
+            };
+            writer.write(&self.inode(tree, number).resource(paths, self.is_overlay())).map_err(failed)
+        })?;
+        Ok(entries)
+    }
+
+    fn has_links(&self, tree: usize, number: u32) -> bool {
+        let inode = self.inode(tree, number);
+        inode.links > 1 && inode.file_type() != FileType::Directory
+    }
+
+    /// Visits every path in path order: within a directory, `name` stands for the entry, `name/` for what lies in it.
+    fn walk(&self, visit: &mut Visit<'_>) -> Result<()> {
+        let mut path = Vec::new();
+        let mut frames = vec![Frame::new(self.list(&self.root()), 0)];
+        while let Some(frame) = frames.last_mut() {
+            path.truncate(frame.path);
+            match frame.steps.pop() {
+                None => drop(frames.pop()),
+                Some((name, Step::Entry(tree, inode))) => {
+                    path.push(b'/');
+                    path.extend_from_slice(&name);
+                    visit(&path, tree, inode)?;
+                }
+                Some((mut name, Step::Directory(stack))) => {
+                    name.pop();
+                    path.push(b'/');
+                    path.extend_from_slice(&name);
+                    frames.push(Frame::new(self.list(&stack), path.len()));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Step {
+    Entry(usize, u32),
+    Directory(Stack),
+}
+
+/// A directory that is walked: its steps, last first, and the length of its path.
+struct Frame {
+    steps: Vec<(Vec<u8>, Step)>,
+    path: usize,
+}
+
+impl Frame {
+    fn new(listed: BTreeMap<&[u8], Shown>, path: usize) -> Self {
+        let mut steps = Vec::with_capacity(listed.len());
+        for (name, Shown { tree, name: shown, stack }) in listed {
+            if !stack.is_empty() {
+                steps.push(([name, b"/"].concat(), Step::Directory(stack)));
+            }
+            steps.push((name.to_vec(), Step::Entry(tree, shown.inode)));
+        }
+        steps.sort_by(|a, b| b.0.cmp(&a.0));
+        Self { steps, path }
+    }
+}
