@@ -12,13 +12,14 @@
 # lib/services.sh  containerd and our daemon
 # lib/image.sh     an image of several layers
 # lib/layers.sh    snapshots seen from outside: keys, labels, directories
+# lib/odd.sh       images of odd layers
 # lib/story.sh     the image imported, damaged, mended
 # lib/cases.sh     named cases, counted
 integration=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$integration")
 export integration repository
 
-for part in base private packages cargo go services image layers story cases; do
+for part in base private packages cargo go services image layers odd story cases; do
 	# shellcheck source=/dev/null
 	source "$integration/lib/$part.sh"
 done

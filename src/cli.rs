@@ -115,7 +115,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Ask the daemon about its snapshots
     Snapshot(snapshot::SnapshotArgs),
-    /// Hold what is unpacked against its image, and mend it: any snapshotter, no daemon
+    /// Hold what is unpacked against its image: any snapshotter, no daemon
     Image(image::ImageArgs),
     /// Tell what containers changed
     Container(container::ContainerArgs),

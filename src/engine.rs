@@ -23,6 +23,9 @@ use crate::verifier::{Policy, Use, Verifier};
 /// The label of a snapshot that is prepared to unpack a layer; its value is the chain ID.
 const UNPACK_LABEL: &str = "containerd.io/snapshot.ref";
 
+/// The label of a view that is made to look at what may be damaged: nobody runs from it.
+const UNVERIFIED_LABEL: &str = "containerd.io/snapshot/continuity.verify";
+
 /// Begins the client's key of a snapshot that is prepared to unpack a layer.
 const UNPACK_KEY: &str = "extract-";
 
@@ -70,12 +73,15 @@ impl Engine {
         self.snapshotter.prepare(key, parent, labels)
     }
 
-    /// Creates a read-only snapshot. Its parent's chain is verified first.
+    /// Creates a read-only snapshot. Its parent's chain is verified first, unless the label
+    /// `containerd.io/snapshot/continuity.verify` is `off`: so a tool looks at what is damaged.
     ///
     /// # Errors
     /// As [`Engine::prepare`].
     pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
-        if let Some(parent) = parent {
+        if let Some(parent) = parent
+            && labels.get(UNVERIFIED_LABEL).is_none_or(|value| value != "off")
+        {
             self.absent(key)?;
             self.verifier.before_use(parent, Use::View, asked)?;
         }
@@ -220,6 +226,10 @@ mod tests {
             assert_eq!(prepared.unwrap_err().kind(), kind, "prepare {key}");
             assert_eq!(engine.view(key, layer, Labels::new(), Instant::now()).unwrap_err().kind(), kind, "view {key}");
         }
+        let unverified = Labels::from([(UNVERIFIED_LABEL.to_owned(), "off".to_owned())]);
+        engine.view("look", layer, unverified.clone(), Instant::now()).unwrap();
+        let prepared = engine.prepare("run", layer, unverified, Instant::now());
+        assert_eq!(prepared.unwrap_err().kind(), ErrorKind::FailedPrecondition, "only a view is let pass");
         engine.shutdown();
     }
 

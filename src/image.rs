@@ -12,7 +12,6 @@ mod attribute;
 mod container;
 mod derive;
 mod list;
-mod repair;
 mod trace;
 mod verify;
 mod view;
@@ -20,11 +19,10 @@ mod view;
 pub use container::{Change, ChangeKind, ContainerReport};
 pub use derive::DeriveReport;
 pub use list::{ImageInfo, Verdict, VerdictState};
-pub use repair::{RepairEvent, RepairOptions, RepairReport};
 pub use trace::{Touch, Touched};
 pub use verify::{ImageEvent, ImageFinding, LayerRef, SharedLayer, Which};
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::containerd::{Client, Platform};
 use crate::error::Result;
@@ -37,8 +35,6 @@ pub struct ImageSettings {
     pub address: PathBuf,
     /// containerd's namespace.
     pub namespace: String,
-    /// Directory for what outlives a call or is large: `quarantine/` and `staging/`. Created when it is needed.
-    pub root: PathBuf,
     /// What a layer may hold.
     pub limits: Limits,
     /// Hashing threads; 0 means the cores, at most four.
@@ -68,10 +64,5 @@ impl Images {
     pub fn connect(settings: ImageSettings) -> Result<Self> {
         let client = Client::connect(&settings.address, &settings.namespace)?;
         Ok(Self { client, settings })
-    }
-
-    /// Directory of the state that outlives a call.
-    pub fn root(&self) -> &Path {
-        &self.settings.root
     }
 }

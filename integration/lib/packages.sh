@@ -15,6 +15,7 @@ cc gcc
 /usr/include/stdlib.h libc6-dev
 setfattr attr
 jq jq
+zstd zstd
 /usr/bin/time time
 tar tar
 unshare util-linux

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `continuity image manifest|verify|where|ls|repair`.
+//! `continuity image manifest|verify|where|ls`.
 
-mod repair;
 mod show;
 
 use std::ffi::OsString;
@@ -47,16 +46,11 @@ enum Command {
     Where(WhereArgs),
     /// List the images and the last verdict on each
     Ls(LsArgs),
-    /// Put back from the layers' blobs what is damaged
-    Repair(repair::RepairArgs),
 }
 
 /// Options of everything that reads layers.
 #[derive(Debug, Clone, Args)]
 pub struct LayerOptions {
-    /// Directory for what is moved out of the way, and for what is large meanwhile
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/continuity")]
-    root: PathBuf,
     /// Most entries of an image's layers
     #[arg(long, value_name = "N", default_value_t = Limits::default().entries)]
     max_entries: u64,
@@ -74,7 +68,6 @@ impl LayerOptions {
         Ok(Images::connect(ImageSettings {
             address: global.containerd_address.clone(),
             namespace: global.namespace.clone(),
-            root: self.root.clone(),
             limits: Limits { entries: self.max_entries, bytes: self.max_bytes },
             threads: self.threads,
         })?)
@@ -154,7 +147,6 @@ pub fn run(global: &Global, args: &ImageArgs) -> Result<Outcome> {
         Command::Verify(args) => verify(global, args),
         Command::Where(args) => trace(global, args),
         Command::Ls(args) => ls(global, args),
-        Command::Repair(args) => repair::run(global, args),
     }
 }
 

@@ -1,1 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::io::Write;
 
+use flate2::Compression;
+use flate2::write::GzEncoder;
+
+use super::*;
+use crate::layer::EntryKind;
+
+/// A tar with one file.
+fn tar_of(contents: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let mut header = tar::Header::new_gnu();
+    header.set_size(contents.len() as u64);
+    header.set_mode(0o644);
+    builder.append_data(&mut header, "file", contents).unwrap();
+    builder.into_inner().unwrap()
+}
+
+fn gzip(data: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd_of(data: &[u8]) -> Vec<u8> {
+    zstd::stream::encode_all(data, 1).unwrap()
+}
+
+/// Reads a blob of that tar; gives the contents of its last file.
+fn contents(blob: &[u8], tar: &[u8], limits: Limits) -> Result<Vec<u8>> {
+    let expected = Expected { blob: Digest::of(blob), diff_id: Digest::of(tar) };
+    let mut read_back = Vec::new();
+    read(blob, &expected, &limits, &Progress::default(), &mut |entry, contents| {
+        read_back.clear();
+        contents.read_to_end(&mut read_back).map_err(read_failed)?;
+        assert_eq!(entry.kind, EntryKind::File(read_back.len() as u64));
+        Ok(())
+    })?;
+    Ok(read_back)
+}
+
+#[test]
+fn every_compression_gives_the_same_entries() {
+    let data = vec![7; 1 << 20];
+    let tar = tar_of(&data);
+    let (first, second) = tar.split_at(tar.len() / 3);
+    let members = [gzip(first), gzip(second), gzip(b"")].concat();
+    let skippable = [&b"\x51\x2a\x4d\x18\x03\x00\x00\x00abc"[..], &zstd_of(first), &zstd_of(second)].concat();
+    for blob in [tar.clone(), gzip(&tar), members, zstd_of(&tar), skippable] {
+        assert_eq!(contents(&blob, &tar, Limits::default()).unwrap(), data);
+    }
+}
+
+#[test]
+fn what_is_cut_off_is_refused() {
+    let tar = tar_of(&[7; 5000]);
+    for whole in [tar.clone(), gzip(&tar), zstd_of(&tar)] {
+        let blob = &whole[..whole.len().min(tar.len() - 2000) / 2];
+        let error = contents(blob, &tar, Limits::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
+}
+
+#[test]
+fn both_digests_are_checked_and_told_apart() {
+    let tar = tar_of(b"contents");
+    let blob = gzip(&tar);
+    let right = Expected { blob: Digest::of(&blob), diff_id: Digest::of(&tar) };
+    let other = Digest::of(b"other");
+    for (expected, what) in
+        [(Expected { blob: other, ..right }, "its blob is"), (Expected { diff_id: other, ..right }, "its diff ID is")]
+    {
+        let read = read(blob.as_slice(), &expected, &Limits::default(), &Progress::default(), &mut |_, _| Ok(()));
+        let error = read.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().starts_with(what) && error.to_string().contains(&other.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_the_archive_counts_for_both_digests() {
+    let mut tar = tar_of(b"contents");
+    tar.extend([0; 10240]);
+    let mut blob = gzip(&tar);
+    assert_eq!(contents(&blob, &tar, Limits::default()).unwrap(), b"contents");
+    blob.pop();
+    contents(&blob, &tar, Limits::default()).unwrap_err();
+}
+
+#[test]
+fn a_bomb_ends_at_the_limit() {
+    let tar = tar_of(&vec![0; 8 << 20]);
+    let limits = Limits { bytes: 1 << 20, ..Limits::default() };
+    let error = contents(&gzip(&tar), &tar, limits).unwrap_err();
+    assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+    let padded = [tar_of(b""), vec![0; 8 << 20]].concat();
+    let error = contents(&gzip(&padded), &padded, limits).unwrap_err();
+    assert!(error.to_string().contains("more than 1048576 bytes"), "{error}");
+}
+
+#[test]
+fn a_visitor_that_fails_ends_it() {
+    let tar = tar_of(&vec![0; 4 << 20]);
+    let expected = Expected { blob: Digest::of(&tar), diff_id: Digest::of(&tar) };
+    let failed = || Error::new(ErrorKind::Changed, "enough");
+    let read = read(tar.as_slice(), &expected, &Limits::default(), &Progress::default(), &mut |_, _| Err(failed()));
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Changed);
+}
+
+/// A source that fails as containerd's may.
+struct Failing;
+
+impl Read for Failing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::Error::other(Error::new(ErrorKind::NotFound, "gone")))
+    }
+}
+
+#[test]
+fn what_the_source_fails_with_is_told() {
+    let expected = Expected { blob: Digest::of(b""), diff_id: Digest::of(b"") };
+    let read = read(Failing, &expected, &Limits::default(), &Progress::default(), &mut |_, _| Ok(()));
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
+}

@@ -128,9 +128,10 @@ impl<'a> Merged<'a> {
         Ok(entries)
     }
 
+    /// Whether a manifest groups the paths that lead to it.
     fn has_links(&self, tree: usize, number: u32) -> bool {
         let inode = self.inode(tree, number);
-        inode.links > 1 && inode.file_type() != FileType::Directory
+        inode.links > 1 && !matches!(inode.file_type(), FileType::Directory | FileType::Symlink)
     }
 
     /// Visits every path in path order: within a directory, `name` stands for the entry, `name/` for what lies in it.

@@ -281,9 +281,11 @@ fn resolve(tree: &Tree, path: &[Vec<u8>]) -> Result<Path> {
         }
     }
     let bytes: usize = resolved.iter().map(|component| component.len() + 1).sum();
-    let shown = || resolved.iter().fold(Vec::with_capacity(bytes), |path, part| [path.as_slice(), b"/", part].concat());
-    if !resolved.is_empty() && bytes > PATH_CHECKED && !is_clean(&shown()) {
-        return Err(refused("its path is longer or deeper than a manifest may record"));
+    if bytes > PATH_CHECKED {
+        let path = resolved.iter().flat_map(|component| [b"/", component.as_slice()]).collect::<Vec<_>>().concat();
+        if !is_clean(&path) {
+            return Err(refused("its path is longer or deeper than a manifest may record"));
+        }
     }
     Ok(resolved)
 }
