@@ -199,7 +199,7 @@ fn what_containerd_refuses_is_refused_with_its_name() {
         (vec![file("d/.wh...", 0)], "no name"),
     ] {
         for unpacking in [Unpacking::Overlay, Unpacking::Mounted] {
-            let error = refused(unpacking, &[layer.clone()]);
+            let error = refused(unpacking, std::slice::from_ref(&layer));
             let name = String::from_utf8_lossy(&layer.last().unwrap().name).into_owned();
             assert!(error.starts_with(&name) && error.contains(why), "{error}");
         }
