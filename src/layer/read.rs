@@ -57,7 +57,7 @@ pub fn read(
         let (full, filled) = sync_channel(WAITING);
         let (empty, emptied) = channel();
         let inflating = scope.spawn(move || inflate(source, &full, &emptied));
-        let buffers = Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes };
+        let buffers = Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes, progress };
         let parsed = take_apart(buffers, limits, progress, visit);
         // By now the buffers are gone: whoever still fills them stops.
         let inflated = inflating
@@ -76,7 +76,7 @@ pub fn read(
 }
 
 fn take_apart(
-    buffers: Buffers,
+    buffers: Buffers<'_>,
     limits: &Limits,
     progress: &Progress,
     visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
@@ -84,7 +84,6 @@ fn take_apart(
     let mut tar = TarReader::new(HashingStream::new(buffers), limits.bytes);
     let mut entries = 0;
     while let Some((entry, mut contents)) = tar.next()? {
-        progress.check()?;
         progress.add_entry();
         entries += 1;
         visit(entry, &mut contents)?;
@@ -124,18 +123,21 @@ fn inflate(
 }
 
 /// What the other thread filled.
-struct Buffers {
+struct Buffers<'a> {
     filled: Receiver<io::Result<Vec<u8>>>,
     empty: Sender<Vec<u8>>,
     current: Vec<u8>,
     at: usize,
     total: u64,
     limit: u64,
+    progress: &'a Progress,
 }
 
-impl Read for Buffers {
+impl Read for Buffers<'_> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.at == self.current.len() {
+            // Here, so that a large file can be given up, too.
+            self.progress.check().map_err(io::Error::other)?;
             let Ok(next) = self.filled.recv() else { return Ok(0) };
             let used = std::mem::replace(&mut self.current, next?);
             // Nobody waits for it any more once the blob has ended.

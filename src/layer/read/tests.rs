@@ -108,6 +108,19 @@ fn a_visitor_that_fails_ends_it() {
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Changed);
 }
 
+#[test]
+fn a_large_file_can_be_given_up() {
+    let tar = tar_of(&vec![0; 8 << 20]);
+    let expected = Expected { blob: Digest::of(&tar), diff_id: Digest::of(&tar) };
+    let progress = Progress::default();
+    let read = read(tar.as_slice(), &expected, &Limits::default(), &progress, &mut |_, contents| {
+        progress.cancel();
+        io::copy(contents, &mut io::sink()).map_err(read_failed)?;
+        panic!("read to its end");
+    });
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
 /// A source that fails as containerd's may.
 struct Failing;
 
