@@ -98,6 +98,11 @@ impl Rootfs {
         self.merged().find(path)
     }
 
+    /// Whether a whiteout at a path of a layer hides anything: something lies there in the layers below it.
+    pub fn hides(&self, layer: usize, path: &[u8]) -> bool {
+        self.trees.get(..layer).is_some_and(|below| Merged::new(below).find(path).is_some())
+    }
+
     /// Writes the manifest of the root filesystem, without the root itself; returns the number of its paths.
     ///
     /// # Errors
