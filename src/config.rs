@@ -19,6 +19,9 @@ pub const DEFAULT_PATH: &str = "/etc/continuity/config.toml";
 /// The longest duration that a key takes: no call waits for a day, and no clock overflows by one.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Where everything is kept that outlives the daemon, unless the file says otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/continuity";
+
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -73,7 +76,7 @@ enum ActionName {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            root: "/var/lib/continuity".into(),
+            root: DEFAULT_ROOT.into(),
             snapshots_address: "/run/continuity/snapshots.sock".into(),
             address: "/run/continuity/continuity.sock".into(),
             log_level: log::LevelFilter::Info,

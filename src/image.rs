@@ -12,6 +12,7 @@ mod attribute;
 mod container;
 mod derive;
 mod list;
+mod repair;
 mod trace;
 mod verify;
 mod view;
@@ -19,6 +20,7 @@ mod view;
 pub use container::{Change, ChangeKind, ContainerReport};
 pub use derive::DeriveReport;
 pub use list::{ImageInfo, Verdict, VerdictState};
+pub use repair::{RepairEvent, RepairOptions, RepairReport};
 pub use trace::{Touch, Touched};
 pub use verify::{ImageEvent, ImageFinding, LayerRef, SharedLayer, Which};
 

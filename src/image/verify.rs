@@ -101,16 +101,16 @@ pub enum ImageEvent {
 }
 
 /// An image, as one snapshotter has it.
-struct Subject {
-    image: Image,
-    chain: ChainId,
-    snapshotter: String,
+pub(super) struct Subject {
+    pub image: Image,
+    pub chain: ChainId,
+    pub snapshotter: String,
 }
 
 /// What one subject came to, for other references to the same.
-struct Checked {
+pub(super) struct Checked {
     findings: Vec<ImageFinding>,
-    report: VerifyReport,
+    pub report: VerifyReport,
     damaged: Vec<Layer>,
 }
 
@@ -146,6 +146,12 @@ impl Images {
         progress: &Progress,
         report: &mut dyn FnMut(ImageEvent) -> Result<()>,
     ) -> Result<VerifyReport> {
+        let subject = self.subject_of(snapshotter, key)?;
+        self.verify_subjects(&[subject], Failures::default(), progress, report)
+    }
+
+    /// The image, cut off at the layer, that explains a committed snapshot.
+    pub(super) fn subject_of(&self, snapshotter: &str, key: &str) -> Result<Subject> {
         let snapshot = self.client.snapshot(snapshotter, key)?;
         let explained = self.client.images()?.iter().find_map(|record| {
             let mut image = Image::resolve(&self.client, record, None).ok()?;
@@ -159,12 +165,11 @@ impl Images {
             return Err(Error::new(ErrorKind::FailedPrecondition, message));
         };
         let chain = chain_of(&image)?;
-        let subject = Subject { image, chain, snapshotter: snapshotter.to_owned() };
-        self.verify_subjects(&[subject], Failures::default(), progress, report)
+        Ok(Subject { image, chain, snapshotter: snapshotter.to_owned() })
     }
 
     /// An image in every snapshotter that is meant and has it.
-    fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
+    pub(super) fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
         let image = Image::resolve(&self.client, record, selection.platform.as_ref())?;
         let chain = chain_of(&image)?;
         let mut subjects = Vec::new();
@@ -274,7 +279,7 @@ impl Images {
         report(ImageEvent::End { report: done.report, shared })
     }
 
-    fn verify_one(
+    pub(super) fn verify_one(
         &self,
         subject: &Subject,
         cache: &mut LayerCache,
@@ -333,11 +338,19 @@ impl Images {
 }
 
 /// Why a subject has no result.
-enum Failure {
+pub(super) enum Failure {
     /// It could not be checked.
     Unchecked(Error),
     /// What `report` failed with.
     Told(Error),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Unchecked(error) | Self::Told(error) => error,
+        }
+    }
 }
 
 impl From<Error> for Failure {

@@ -121,6 +121,20 @@ pub enum Action {
     },
 }
 
+impl Action {
+    /// What it does, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Remove { .. } => "remove",
+            Self::MakeDirectory { .. } => "make-directory",
+            Self::Write { .. } => "write",
+            Self::Create { .. } => "create",
+            Self::Link { .. } => "link",
+            Self::SetAttributes { .. } => "set-attributes",
+        }
+    }
+}
+
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
