@@ -98,6 +98,13 @@ impl Rootfs {
         self.merged().find(path)
     }
 
+    /// The topmost layer that hides what layers below it may have at a path: by a whiteout, an opaque directory above
+    /// it, or something else than a directory there.
+    pub fn hidden_by(&self, path: &[u8]) -> Option<usize> {
+        // The bottom one hides nothing.
+        (1..self.trees.len()).rev().find(|n| self.trees[*n].hides_below(path))
+    }
+
     /// Whether a whiteout at a path of a layer hides anything: something lies there in the layers below it.
     pub fn hides(&self, layer: usize, path: &[u8]) -> bool {
         self.trees.get(..layer).is_some_and(|below| Merged::new(below).find(path).is_some())

@@ -7,8 +7,6 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::io::Errno;
-
 use super::plan::is_below;
 use super::{Action, ApplyPlan, ApplyReport, Contents, PerformOptions, Performed, Source};
 use crate::digest::HashingStream;
@@ -160,11 +158,8 @@ impl Performer<'_> {
         let attributes = attributes_of(resource, true);
         if self.options.in_place && *contents == Contents::Source && self.fits(path, resource)? {
             let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
-            match self.root.overwrite_file(path, &mut *source, (digest, resource.size), attributes) {
-                // It is being executed: then it gets a new inode after all.
-                Err(error) if error.errno() == Some(Errno::TXTBSY.raw_os_error()) => {}
-                written => return written.map_err(Unresolved::of_write),
-            }
+            let contents = (digest, resource.size);
+            return self.root.overwrite_file(path, &mut *source, contents, attributes).map_err(Unresolved::of_write);
         }
         let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
         self.root.put_file(path, &mut *source, (digest, resource.size), attributes).map_err(Unresolved::of_write)
