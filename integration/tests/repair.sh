@@ -180,25 +180,24 @@ each_in_use=(overlayfs continuity)
 case_in_use() {
 	local directory inode
 	directory=$(directory_with "$1" app/device)
-	ctr --namespace elsewhere images import --base-name "$ODD" --snapshotter "$1" "$work/odd/mendable.tar"
-	ctr --namespace elsewhere run --detach --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/user" \
+	ctr run --detach --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/user" \
 		"$MENDABLE" user /bin/sleep 600
-	on_leave="ctr --namespace elsewhere task kill --signal KILL user; wait_until 10 ended user; ctr --namespace elsewhere task delete user || true
-		ctr --namespace elsewhere containers delete user; ctr --namespace elsewhere images rm --sync '$MENDABLE'"
+	on_leave="ctr task kill --signal KILL user; wait_until 10 ended user; ctr task delete user || true
+		ctr containers delete user"
 	flip_byte "$directory/app/message" 5
 	inode=$(stat -c %i "$directory/app/message")
 	exits 1 repair "$MENDABLE" --snapshotter "$1" --dry-run
 	exits 2 repair "$MENDABLE" --snapshotter "$1" 2>error
-	holds error 'layer-2 by elsewhere/user'
+	holds error 'layer-2 by default/user'
 	exits 1 image verify "$MENDABLE" --snapshotter "$1"
 	exits 0 repair "$MENDABLE" --snapshotter "$1" --force
 	# Only contents of equal size differed: the inode is the same, and the container sees them.
 	same "$(stat -c %i "$directory/app/message")" "$inode"
-	same "$(ctr --namespace elsewhere task exec --exec-id look user cat /app/message)" "$STORY_TEXT"
+	same "$(ctr task exec --exec-id look user cat /app/message)" "$STORY_TEXT"
 	mend
 }
 
-ended() { ctr --namespace elsewhere task ls | grep -E "^$1 .*STOPPED"; }
+ended() { ctr task ls | grep -E "^$1 .*STOPPED"; }
 
 case_without_the_blob_nothing_is_changed() {
 	local layer directory blob
