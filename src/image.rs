@@ -11,6 +11,7 @@
 mod attribute;
 mod container;
 mod derive;
+mod explain;
 mod list;
 mod repair;
 mod trace;
@@ -19,6 +20,7 @@ mod view;
 
 pub use container::{Change, ChangeKind, ContainerReport};
 pub use derive::DeriveReport;
+pub use explain::Explained;
 pub use list::{ImageInfo, Verdict, VerdictState};
 pub use repair::{RepairEvent, RepairOptions, RepairReport};
 pub use trace::{Touch, Touched};

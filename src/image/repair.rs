@@ -25,9 +25,9 @@ use super::derive::{LayerCache, spool};
 use super::verify::Subject;
 use super::view::unpacking_of;
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
-use crate::containerd::Image;
+use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::Rootfs;
+use crate::layer::{Rootfs, Unpacking};
 use crate::ops::{Action, PerformOptions, Performed};
 use crate::snapshotter::{REPAIR, RootLock, time};
 use crate::tree::{Progress, Root, TEMPORARY_PREFIX};
@@ -37,6 +37,9 @@ const READ_BUFFER: usize = 64 << 10;
 
 /// Beneath the root: what repairs have removed.
 const QUARANTINE: &str = "quarantine";
+
+/// What our own snapshotter is called in the quarantine, whatever name containerd knows it by.
+const OWN: &str = "continuity";
 
 /// Repairs that may begin in the same second.
 const SAME_SECOND: usize = 100;
@@ -175,47 +178,97 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
-        let mut parts = directories::of(&mounts, image, snapshotter)?;
-        for part in &mut parts {
-            let (manifest, _) = spool(|out| part.write_manifest(&rootfs, out))?;
-            part.plan(&rootfs, BufReader::with_capacity(READ_BUFFER, manifest), self.settings.threads, progress)?;
-        }
-        parts.retain(|part| !part.is_intact());
-        let mut changes = 0;
+        let parts = directories::of(&mounts, image, snapshotter)?;
+        let unpacked = Unpacked { image, snapshotter, rootfs, parts };
+        let planned = self.mend(unpacked, options, progress, report)?;
         if options.dry_run {
-            return planned(&parts, image, &rootfs, report);
+            return Ok(planned);
         }
-        if !parts.is_empty() {
-            let used = self.check_unused(&parts, snapshotter, options.force)?;
-            let staged = self.stage(&parts, image, &rootfs, &options.root, progress)?;
-            let mut quarantine = Quarantine { root: &options.root, snapshotter, made: None };
-            for (part, used) in parts.iter().zip(used) {
-                let kept = quarantine.of(part)?;
-                let perform = PerformOptions {
-                    source: Some(&staged),
-                    quarantine: kept.as_ref().map(|(_, root)| root),
-                    in_place: used && options.force,
-                };
-                let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
-                    Performed::Done(action) => report(RepairEvent::Change {
-                        layer: part.layer_of(action.path(), image, &rootfs),
-                        kept: kept.as_ref().and_then(|(place, _)| place_of(action, place)),
-                        action: action.clone(),
-                    }),
-                    // The check that follows finds it.
-                    Performed::Unresolved(_) => Ok(()),
-                })?;
-                changes += done.done;
-            }
-        }
-        drop((rootfs, parts, lease));
+        drop(lease);
         let checked = self.verify_one(subject, &mut cache, progress, &mut |event| match event {
             ImageEvent::Finding(finding) => report(RepairEvent::Left(finding)),
             _ => Ok(()),
         });
         let checked = checked.map_err(|failure| failure.into_error().context("verifying again"))?;
-        Ok(RepairReport { changes, left: checked.report.findings })
+        Ok(RepairReport { left: checked.report.findings, ..planned })
     }
+
+    /// Repairs the own directory of one layer, and nothing of the layers beneath it; whether it is right then, the
+    /// caller finds out.
+    ///
+    /// # Errors
+    /// As [`Images::repair`]; `FailedPrecondition` if no image explains the chain ID.
+    pub fn repair_layer(
+        &self,
+        chain: ChainId,
+        directory: &Path,
+        options: &RepairOptions,
+        progress: &Progress,
+    ) -> Result<RepairReport> {
+        make_private(&options.root)?;
+        let _alone = RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?;
+        let image = self.explaining(chain)?.ok_or_else(|| {
+            let message = format!("no image of namespace {} explains {chain}", self.client.namespace());
+            Error::new(ErrorKind::FailedPrecondition, message)
+        })?;
+        let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
+        let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
+        let unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, parts };
+        self.mend(unpacked, options, progress, &mut |_| Ok(()))
+    }
+
+    /// Plans, and unless it is a dry run, performs.
+    fn mend(
+        &self,
+        unpacked: Unpacked<'_>,
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        let Unpacked { image, snapshotter, rootfs, mut parts } = unpacked;
+        for part in &mut parts {
+            let (manifest, _) = spool(|out| part.write_manifest(&rootfs, out))?;
+            part.plan(&rootfs, BufReader::with_capacity(READ_BUFFER, manifest), self.settings.threads, progress)?;
+        }
+        parts.retain(|part| !part.is_intact());
+        if options.dry_run {
+            return planned(&parts, image, &rootfs, report);
+        }
+        let mut total = RepairReport::default();
+        if parts.is_empty() {
+            return Ok(total);
+        }
+        let used = self.check_unused(&parts, snapshotter, options.force)?;
+        let staged = self.stage(&parts, image, &rootfs, &options.root, progress)?;
+        let mut quarantine = Quarantine { root: &options.root, snapshotter, made: None };
+        for (part, used) in parts.iter().zip(used) {
+            let kept = quarantine.of(part)?;
+            let perform = PerformOptions {
+                source: Some(&staged),
+                quarantine: kept.as_ref().map(|(_, root)| root),
+                in_place: used && options.force,
+            };
+            let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
+                Performed::Done(action) => report(RepairEvent::Change {
+                    layer: part.layer_of(action.path(), image, &rootfs),
+                    kept: kept.as_ref().and_then(|(place, _)| place_of(action, place)),
+                    action: action.clone(),
+                }),
+                // The check that follows finds it.
+                Performed::Unresolved(_) => Ok(()),
+            })?;
+            total.changes += done.done;
+        }
+        Ok(total)
+    }
+}
+
+/// An image, and the directories that it is unpacked in.
+struct Unpacked<'a> {
+    image: &'a Image,
+    snapshotter: &'a str,
+    rootfs: Rootfs,
+    parts: Vec<Part>,
 }
 
 /// What a dry run tells.

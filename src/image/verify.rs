@@ -153,12 +153,8 @@ impl Images {
     /// The image, cut off at the layer, that explains a committed snapshot.
     pub(super) fn subject_of(&self, snapshotter: &str, key: &str) -> Result<Subject> {
         let snapshot = self.client.snapshot(snapshotter, key)?;
-        let explained = self.client.images()?.iter().find_map(|record| {
-            let mut image = Image::resolve(&self.client, record, None).ok()?;
-            let n = image.layers.iter().position(|layer| layer.chain_id.to_string() == key)?;
-            image.layers.truncate(n + 1);
-            Some(image)
-        });
+        let chain = Digest::parse(key.as_bytes()).map(ChainId);
+        let explained = chain.map_or(Ok(None), |chain| self.explaining(chain))?;
         let (Some(image), Kind::Committed) = (explained, snapshot.kind) else {
             let key = Escaped(key.as_bytes());
             let message = format!("snapshot {key}: no image of namespace {} explains it", self.client.namespace());
@@ -166,6 +162,16 @@ impl Images {
         };
         let chain = chain_of(&image)?;
         Ok(Subject { image, chain, snapshotter: snapshotter.to_owned() })
+    }
+
+    /// An image, cut off at the layer that has this chain ID.
+    pub(super) fn explaining(&self, chain: ChainId) -> Result<Option<Image>> {
+        Ok(self.client.images()?.iter().find_map(|record| {
+            let mut image = Image::resolve(&self.client, record, None).ok()?;
+            let n = image.layers.iter().position(|layer| layer.chain_id == chain)?;
+            image.layers.truncate(n + 1);
+            Some(image)
+        }))
     }
 
     /// An image in every snapshotter that is meant and has it.

@@ -36,11 +36,11 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default)]
 pub struct Damage {
     first: Vec<Finding>,
-    count: u64,
+    pub(super) count: u64,
 }
 
 impl Damage {
-    fn add(&mut self, finding: &Finding) {
+    pub(super) fn add(&mut self, finding: &Finding) {
         if self.first.len() < NAMED {
             self.first.push(finding.clone());
         }
@@ -184,6 +184,29 @@ impl Recorded {
         }
         snapshotter.set_seal(&layer.key, layer.id, seal)?;
         last.insert(layer.id, began);
+        Ok(())
+    }
+
+    /// Changes the seal as it is now, and has the last word over every check that has begun.
+    ///
+    /// # Errors
+    /// `NotFound` if the layer is gone.
+    pub fn amend(
+        &self,
+        layer: &Snapshot,
+        snapshotter: &Snapshotter,
+        change: impl FnOnce(Seal) -> Option<Seal>,
+    ) -> Result<()> {
+        let mut last = lock(&self.0);
+        let now = snapshotter.stat(&layer.key)?;
+        if now.id != layer.id {
+            let message = format!("snapshot {} is another one now", Escaped(layer.key.as_bytes()));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        if let Some(seal) = now.seal.and_then(change) {
+            snapshotter.set_seal(&layer.key, layer.id, seal)?;
+            last.insert(layer.id, Instant::now());
+        }
         Ok(())
     }
 

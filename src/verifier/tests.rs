@@ -8,8 +8,14 @@ use crate::snapshotter::Labels;
 
 const LONG: Duration = Duration::from_secs(60);
 
-const POLICY: Policy =
-    Policy { on_prepare: Check::Full, on_view: Check::Full, action: Action::Refuse, deadline: LONG, threads: 1 };
+const POLICY: Policy = Policy {
+    on_prepare: Check::Full,
+    on_view: Check::Full,
+    action: Action::Refuse,
+    deadline: LONG,
+    repair: Repair::Off,
+    threads: 1,
+};
 
 struct Scene {
     verifier: Arc<Verifier>,
@@ -21,14 +27,14 @@ impl Scene {
     fn new(policy: Policy) -> Self {
         let root = tempfile::tempdir().unwrap();
         let snapshotter = Arc::new(Snapshotter::open(root.path()).unwrap());
-        let verifier = Verifier::start(root.path(), Arc::clone(&snapshotter), policy).unwrap();
+        let verifier = Verifier::start(root.path(), Arc::clone(&snapshotter), policy, None).unwrap();
         Self { verifier, snapshotter, root }
     }
 
     /// Stops the verifier and starts another one.
     fn restart(&mut self, policy: Policy) {
         self.verifier.shutdown();
-        self.verifier = Verifier::start(self.root.path(), Arc::clone(&self.snapshotter), policy).unwrap();
+        self.verifier = Verifier::start(self.root.path(), Arc::clone(&self.snapshotter), policy, None).unwrap();
     }
 
     /// Commits a layer that holds one file of that name, without telling the verifier.

@@ -29,16 +29,12 @@ pub struct Part {
 /// # Errors
 /// `Unsupported` if the snapshotter has none.
 pub fn of(mounts: &[Mount], image: &Image, snapshotter: &str) -> Result<Vec<Part>> {
-    let part = |(layer, directory): (Option<usize>, PathBuf)| {
-        let root = Root::open(&directory)?.durable();
-        Ok(Part { directory, root, plan: ApplyPlan::default(), layer })
-    };
     match mounts {
         [mount] if mount.kind == "overlay" && mount.overlay_directories().len() == image.layers.len() => {
             let directories = mount.overlay_directories().into_iter().rev();
-            directories.enumerate().map(|(n, directory)| part((Some(n), directory))).collect()
+            directories.enumerate().map(|(n, directory)| Part::of_layer(n, directory)).collect()
         }
-        [mount] if mount.is_bind() => Ok(vec![part((None, PathBuf::from(&mount.source)))?]),
+        [mount] if mount.is_bind() => Ok(vec![Part::open(None, PathBuf::from(&mount.source))?]),
         _ => {
             let kinds: Vec<_> = mounts.iter().map(|mount| mount.kind.as_str()).collect();
             let message = format!(
@@ -53,6 +49,16 @@ pub fn of(mounts: &[Mount], image: &Image, snapshotter: &str) -> Result<Vec<Part
 }
 
 impl Part {
+    /// The own directory of a layer, counted from 0.
+    pub fn of_layer(layer: usize, directory: PathBuf) -> Result<Self> {
+        Self::open(Some(layer), directory)
+    }
+
+    fn open(layer: Option<usize>, directory: PathBuf) -> Result<Self> {
+        let root = Root::open(&directory)?.durable();
+        Ok(Self { directory, root, plan: ApplyPlan::default(), layer })
+    }
+
     /// Writes what the directory should hold.
     pub fn write_manifest(&self, rootfs: &Rootfs, out: impl Write) -> Result<u64> {
         match self.layer {

@@ -137,6 +137,17 @@ impl Tree {
         self.inode(directory).names.as_ref()?.get(name).copied()
     }
 
+    /// Whether an entry of the layer's tar put there what lies at a path.
+    pub fn is_unpacked(&self, path: &[u8]) -> bool {
+        let mut at = ROOT;
+        let mut unpacked = false;
+        for component in path.split(|&byte| byte == b'/').filter(|component| !component.is_empty()) {
+            let Some(name) = self.look_up(at, component) else { return false };
+            (at, unpacked) = (name.inode, name.unpacked);
+        }
+        unpacked
+    }
+
     /// Whether, as the upper layer of an overlay, it hides what lies at a path beneath it.
     pub fn hides_below(&self, path: &[u8]) -> bool {
         let mut at = ROOT;
