@@ -31,16 +31,20 @@ impl Inner {
 }
 
 /// Makes the repairs that were asked for. One that fails is asked for again by the next check.
-pub fn run(inner: &Inner) {
+///
+/// # Errors
+/// None: each failure is logged.
+pub fn run(inner: &Inner) -> Result<()> {
     let asked = std::mem::take(&mut *lock(&inner.repairs.0));
     for (id, key) in asked {
         if inner.bell.stopping() {
-            return;
+            break;
         }
         if let Err(error) = repair(inner, id, &key) {
             log::error!("snapshot {} could not be repaired: {error}", Escaped(key.as_bytes()));
         }
     }
+    Ok(())
 }
 
 fn repair(inner: &Inner, id: u64, key: &str) -> Result<()> {

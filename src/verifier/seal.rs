@@ -132,7 +132,7 @@ pub fn run(inner: &Inner) {
     while !inner.bell.stopping() {
         let sealing = seal_pending(inner, &mut retries);
         let explaining = caught(|| Ok(explainer.run(inner))).unwrap_or_default();
-        logged(caught(|| Ok(mend::run(inner))));
+        logged(caught(|| mend::run(inner)));
         if inner.bell.wait(sealing.into_iter().chain(explaining).min()) {
             inner.bell.settle();
             explainer.hurry();
