@@ -260,10 +260,9 @@ impl Verifier {
     fn judge(&self, flight: &Flight, outcome: &Outcome) -> Result<()> {
         match outcome {
             Outcome::Intact => Ok(()),
-            Outcome::Damaged(damage) if self.inner.repairs(flight.layer()) => {
-                self.refuse(flight, format!("damaged: {damage}; it is being repaired: try again"))
+            Outcome::Damaged(damage) => {
+                self.refuse(flight, format!("damaged: {damage}{}", self.inner.repair_hint(flight.layer())))
             }
-            Outcome::Damaged(damage) => self.refuse(flight, format!("damaged: {damage}")),
             Outcome::Unchecked(reason) => self.refuse(flight, format!("could not be checked: {reason}")),
         }
     }
@@ -310,6 +309,9 @@ impl Verifier {
             let mut findings = |finding| report(Event::Finding(finding));
             match check::verify(inner, layer, threads, progress, &mut findings) {
                 Ok(one) => {
+                    if one.findings > 0 {
+                        inner.ask_for_repair(layer);
+                    }
                     total.entries += one.entries;
                     total.bytes += one.bytes;
                     total.findings += one.findings;
@@ -343,7 +345,9 @@ impl Verifier {
         let _alone = self.inner.publishing.write().unwrap_or_else(PoisonError::into_inner);
         let snapshots = self.inner.snapshotter.list(&[])?;
         let kept: HashSet<_> = snapshots.iter().filter_map(|snapshot| snapshot.seal?.manifest).collect();
-        self.inner.recorded.retain(&snapshots.iter().map(|snapshot| snapshot.id).collect());
+        let ids = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        self.inner.recorded.retain(&ids);
+        self.inner.repairs.retain(&ids);
         for (digest, _) in self.inner.store.list()? {
             if !kept.contains(&digest) {
                 self.inner.store.remove(&digest)?;

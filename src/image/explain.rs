@@ -7,7 +7,7 @@ use std::fs::File;
 use super::derive::spool;
 use super::{Images, LayerRef};
 use crate::containerd::{ChainId, Image};
-use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::error::{ErrorKind, Escaped, Result};
 use crate::inode::FileType;
 use crate::layer::{BOOKKEEPING, Rootfs, Unpacking, is_whiteout};
 use crate::ops::{Finding, FindingKind};
@@ -19,6 +19,8 @@ pub struct Explained<'a> {
     pub image: &'a str,
     /// The layer.
     pub layer: LayerRef,
+    /// Of the layers beneath it; none for the bottom one.
+    pub below: Option<ChainId>,
     /// The image up to this layer.
     rootfs: &'a Rootfs,
 }
@@ -54,33 +56,33 @@ impl Images {
             let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
             image.layers.truncate(last + 1);
             let mut failed = None;
+            let mut below = None;
             let derived = self.rootfs_watched(&image, Unpacking::Overlay, progress, &mut |rootfs, layer| {
                 if failed.is_none() && left.remove(&layer.chain_id) {
-                    let explained = Explained { image: &image.name, layer: LayerRef::of(layer), rootfs };
+                    let explained = Explained { image: &image.name, layer: LayerRef::of(layer), below, rootfs };
                     failed = take(layer.chain_id, &explained).err();
                 }
+                below = Some(layer.chain_id);
             });
             if let Some(error) = failed {
                 return Err(error);
             }
-            if let Err(error) = derived {
-                self.unreadable(&image, error)?;
-                hopeless.extend(image.layers.iter().map(|layer| layer.chain_id).filter(|chain| left.contains(chain)));
+            match derived {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    let name = Escaped(image.name.as_bytes());
+                    log::warn!("image {name} can't say what its layers should hold: {error}");
+                    // A disk or a connection that fails may work again.
+                    if error.kind() != ErrorKind::Io {
+                        let chains = image.layers.iter().map(|layer| layer.chain_id);
+                        hopeless.extend(chains.filter(|chain| left.contains(chain)));
+                    }
+                }
             }
         }
         hopeless.retain(|chain| left.contains(chain));
         Ok(hopeless)
-    }
-
-    /// Why an image explains no further layer; an error if that may change by itself.
-    fn unreadable(&self, image: &Image, error: Error) -> Result<()> {
-        match error.kind() {
-            ErrorKind::Cancelled | ErrorKind::Io => Err(error),
-            _ => {
-                log::warn!("image {} can't say what its layers should hold: {error}", Escaped(image.name.as_bytes()));
-                Ok(())
-            }
-        }
     }
 }
 

@@ -177,13 +177,19 @@ fn noted(layer: &Snapshot, written: Result<()>) -> Result<()> {
 pub struct Recorded(Mutex<HashMap<u64, Instant>>);
 
 impl Recorded {
+    /// Of what the check was held against, nothing is written: it may have been replaced since the check was asked
+    /// for, and then the result says nothing any more.
     fn record(&self, layer: &Snapshot, seal: Seal, began: Instant, snapshotter: &Snapshotter) -> Result<()> {
         let mut last = lock(&self.0);
+        let now = snapshotter.stat(&layer.key)?;
         if last.get(&layer.id).is_some_and(|newer| *newer > began) {
-            return snapshotter.stat(&layer.key).map(|_| ());
+            return Ok(());
         }
-        snapshotter.set_seal(&layer.key, layer.id, seal)?;
-        last.insert(layer.id, began);
+        if let Some(current) = now.seal.filter(|current| current.manifest == seal.manifest) {
+            let seal = Seal { state: seal.state, verified_at: seal.verified_at, ..current };
+            snapshotter.set_seal(&layer.key, layer.id, seal)?;
+            last.insert(layer.id, began);
+        }
         Ok(())
     }
 

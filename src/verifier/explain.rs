@@ -33,6 +33,9 @@ const RETRY_LAST: Duration = Duration::from_secs(300);
 /// Buffer for reading a manifest, in bytes.
 const READ_BUFFER: usize = 64 << 10;
 
+/// Snapshots by chain ID: one that is removed and not yet collected has the same as the one that came after it.
+type Layers = HashMap<ChainId, Vec<Snapshot>>;
+
 /// When to ask, and for what no more.
 pub struct Explainer {
     due: Option<Instant>,
@@ -75,44 +78,56 @@ impl Explainer {
     /// Returns how many layers nobody has explained yet.
     fn explain_all(&mut self, inner: &Inner) -> Result<usize> {
         let mut left = 0;
+        let mut failure = None;
         for (namespace, layers) in self.candidates(inner)? {
             if inner.bell.stopping() {
                 break;
             }
-            let wanted = layers.keys().copied().collect();
-            let mut done = HashSet::new();
-            let progress = inner.bell.begin("");
-            let hopeless = inner.images(&namespace)?.explain(&wanted, &progress, &mut |chain, explained| {
-                done.insert(chain);
-                let Some(snapshot) = layers.get(&chain) else { return Ok(()) };
+            match self.explain(inner, &namespace, &layers) {
+                Ok(unknown) => left += unknown,
+                // The other namespaces may do better.
+                Err(error) => drop(failure.get_or_insert(error)),
+            }
+        }
+        failure.map_or(Ok(left), Err)
+    }
+
+    /// The same for one namespace.
+    fn explain(&mut self, inner: &Inner, namespace: &str, layers: &Layers) -> Result<usize> {
+        let wanted = layers.keys().copied().collect();
+        let mut done = HashSet::new();
+        let progress = inner.bell.begin("");
+        let hopeless = inner.images(namespace)?.explain(&wanted, &progress, &mut |chain, explained| {
+            done.insert(chain);
+            for snapshot in layers.get(&chain).into_iter().flatten() {
                 if let Err(error) = hold_or_skip(inner, snapshot, explained, &progress) {
                     progress.check()?;
                     let key = Escaped(snapshot.key.as_bytes());
                     log::error!("snapshot {key} could not be held against its image: {error}");
                     self.hopeless.insert(snapshot.id);
                 }
-                Ok(())
-            })?;
-            self.hopeless.extend(hopeless.iter().filter_map(|chain| layers.get(chain)).map(|snapshot| snapshot.id));
-            left += layers.keys().filter(|chain| !done.contains(chain) && !hopeless.contains(chain)).count();
-        }
-        Ok(left)
+            }
+            Ok(())
+        })?;
+        let hopeless_layers = hopeless.iter().filter_map(|chain| layers.get(chain)).flatten();
+        self.hopeless.extend(hopeless_layers.map(|snapshot| snapshot.id));
+        Ok(layers.keys().filter(|chain| !done.contains(chain) && !hopeless.contains(chain)).count())
     }
 
     /// Sealed from the disk and named as containerd names an image's layers, by namespace. What builders commit, and
     /// what is remapped to other users, is named otherwise.
-    fn candidates(&mut self, inner: &Inner) -> Result<BTreeMap<String, HashMap<ChainId, Snapshot>>> {
+    fn candidates(&mut self, inner: &Inner) -> Result<BTreeMap<String, Layers>> {
         let snapshots = inner.snapshotter.list(&[])?;
         let ids: HashSet<_> = snapshots.iter().map(|snapshot| snapshot.id).collect();
         self.hopeless.retain(|id| ids.contains(id));
-        let mut candidates: BTreeMap<_, HashMap<_, _>> = BTreeMap::new();
+        let mut candidates: BTreeMap<_, Layers> = BTreeMap::new();
         for snapshot in snapshots {
             let from_disk = |seal: Seal| seal.source == SealSource::Disk && seal.manifest.is_some();
             if !snapshot.seal.is_some_and(from_disk) || self.hopeless.contains(&snapshot.id) {
                 continue;
             }
             if let Some((namespace, chain)) = name_in_containerd(&snapshot.key) {
-                candidates.entry(namespace.to_owned()).or_default().insert(chain, snapshot);
+                candidates.entry(namespace.to_owned()).or_default().entry(chain).or_default().push(snapshot);
             }
         }
         Ok(candidates)
@@ -141,6 +156,11 @@ fn hold_or_skip(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, p
 /// Holds a layer's seal from the disk against what the image says.
 fn hold(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, progress: &Progress) -> Result<()> {
     let Some(sealed) = snapshot.seal.and_then(|seal| seal.manifest) else { return Ok(()) };
+    let below = snapshot.parent.as_deref().and_then(name_in_containerd).map(|(_, chain)| chain);
+    if (below, snapshot.parent.is_none()) != (explained.below, explained.below.is_none()) {
+        let message = "it is called as a layer of an image and has another parent";
+        return Err(Error::new(ErrorKind::FailedPrecondition, message));
+    }
     let directory = Root::open(&inner.snapshotter.layer_dir(snapshot.id))?;
     let mut expected = explained.manifest()?;
     let mut damage = Damage::default();

@@ -407,3 +407,24 @@ fn a_deadline_that_no_clock_can_express_is_none() {
     scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
 }
+
+#[test]
+fn a_check_that_was_asked_for_before_the_seal_was_replaced_has_no_say() {
+    let scene = Scene::new(POLICY);
+    let sealed = scene.layer("a", None);
+    let inner = &scene.verifier.inner;
+    let derived = {
+        let mut manifest = inner.store.create().unwrap();
+        std::io::Write::write_all(&mut manifest, b"").unwrap();
+        manifest.publish().unwrap()
+    };
+    let image = crate::snapshotter::Seal {
+        state: SealState::Damaged,
+        manifest: Some(derived),
+        source: crate::snapshotter::SealSource::Image,
+        verified_at: None,
+    };
+    inner.recorded.amend(&sealed, &scene.snapshotter, |_| Some(image)).unwrap();
+    check::check(inner, &sealed, &Progress::default());
+    assert_eq!(scene.snapshotter.stat("a").unwrap().seal, Some(image));
+}
