@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::image::{ImageSettings, Images};
+use crate::image::{ImageSettings, Images, RepairOptions};
 use crate::mount::Mount;
 use crate::snapshotter::{Labels, Snapshot, Snapshotter, Usage};
 use crate::verifier::{Policy, Use, Verifier};
@@ -26,6 +26,9 @@ const UNPACK_LABEL: &str = "containerd.io/snapshot.ref";
 
 /// The label of a view that is made to look at what may be damaged: nobody runs from it.
 const UNVERIFIED_LABEL: &str = "containerd.io/snapshot/continuity.verify";
+
+/// containerd's namespace where none is named.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// Begins the client's key of a snapshot that is prepared to unpack a layer.
 const UNPACK_KEY: &str = "extract-";
@@ -53,7 +56,12 @@ impl Engine {
     /// # Errors
     /// `FailedPrecondition` if no containerd is configured; as [`Images::connect`].
     pub fn images(&self, namespace: &str) -> Result<Images> {
-        self.verifier.images(namespace)
+        self.verifier.images(if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace })
+    }
+
+    /// How images are repaired; what is removed is kept beneath the root.
+    pub fn repair_options(&self, dry_run: bool, force: bool) -> RepairOptions {
+        self.verifier.repair_options(dry_run, force)
     }
 
     /// Puts the parts together.

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::image::{ImageSettings, Images};
+use crate::image::{ImageSettings, Images, RepairOptions};
 use crate::mount::{self, Mount};
 use crate::ops::{Finding, VerifyReport};
 use crate::snapshotter::{SealState, Snapshot, Snapshotter};
@@ -181,6 +181,11 @@ impl Verifier {
     /// `FailedPrecondition` if no containerd is configured; as [`Images::connect`].
     pub fn images(&self, namespace: &str) -> Result<Images> {
         self.inner.images(namespace)
+    }
+
+    /// How images are repaired with the daemon's own directory for what is removed.
+    pub fn repair_options(&self, dry_run: bool, force: bool) -> RepairOptions {
+        RepairOptions { root: self.inner.root.clone(), dry_run, force }
     }
 
     /// Mounts a list of containerd's mounts read-only where nobody sees it; see [`mount`].

@@ -267,3 +267,28 @@ case_what_is_not_there() {
 	exits 2 repair "$ODD:hundreds" --snapshotter native 2>error
 	holds error 'not unpacked in snapshotter native'
 }
+
+# The same over ttrpc: a client in Rust asks the daemon, which asks containerd.
+case_the_daemon_does_the_same_over_ttrpc() {
+	local binary directory
+	find_cargo
+	binary=$(run_cargo test --locked --no-run --quiet --test images --message-format=json |
+		jq -r 'select(.profile.test == true and .executable != null) | .executable')
+	directory=$(directory_with overlayfs app/device)
+	image manifest "$MENDABLE" -o derived.pb
+	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/changed" "$MENDABLE" changed \
+		/bin/sh -c 'echo changed >/app/message'
+	on_leave='ctr containers delete changed'
+	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$MENDABLE CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
+		CONTINUITY_TEST_PATH_DAMAGED=/app/message CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=changed
+	"$binary" --ignored --exact what_a_container_changed_is_told
+	"$binary" --ignored --exact what_is_not_there_or_makes_no_sense_is_said
+	flip_byte "$directory/app/message" 5
+	"$binary" --ignored --exact an_image_is_listed_derived_traced_verified_and_repaired
+	"$binary" --ignored --exact a_client_that_goes_away_ends_its_check
+	wait_until "$SERVICE_SECONDS" nothing_is_leased || fail "a lease is left: $(ctr leases ls)"
+	exits 0 ask status
+	mend
+}
+
+nothing_is_leased() { ! ctr leases ls | grep continuity-; }
