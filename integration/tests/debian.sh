@@ -96,6 +96,8 @@ case_a_damaged_file_is_found_on_btrfs() {
 	btrfs property set "$top" ro false
 	flip_byte "$top/usr/bin/apt" 1000
 	exits 1 image verify "$DEBIAN:debian" --snapshotter btrfs >findings
+	exits 2 image repair --root "$work/debian/state" "$DEBIAN:debian" --snapshotter btrfs 2>error
+	holds error 'there is no directory of its layers to repair'
 	flip_byte "$top/usr/bin/apt" 1000
 	btrfs property set -f "$top" ro true
 	grep -E '^/usr/bin/apt: digest.* \(layer 1 sha256:[0-9a-f]{64} "debian_base"' findings || fail "$(cat findings)"
