@@ -71,6 +71,24 @@ case_what_a_builder_commits_stays_as_it_is() {
 	mend
 }
 
+# A copy of the top layer for other users: every owner differs from the image's, and nothing is damaged.
+case_what_is_remapped_stays_as_it_is() {
+	afresh
+	import_image "$work/image.tar"
+	wait_until "$SERVICE_SECONDS" all_from_image || fail "$(sources)"
+	ctr run --snapshotter continuity --runc-root "$work/runc" --cgroup "/$(basename "$work")/remapped" \
+		--uidmap 0:100000:65536 --gidmap 0:100000:65536 "$IMAGE" remapped /app/start || true
+	on_leave='ctr containers delete remapped'
+	committed_keys | grep -E -- '-100000-100000$' || fail "nothing was remapped"
+	wait_for_seals
+	restart_daemon
+	sleep 2
+	same "$(by_source)" "1 disk"$'\n'"$IMAGE_LAYERS image"
+	! said 'is not what' || fail "$(cat "$daemon_home/log")"
+	exits 0 ask snapshot verify "$(committed_keys | grep -E -- '-100000-100000$')"
+	mend
+}
+
 # The disk lied from the beginning: a file was damaged before the seal was made.
 case_a_bad_unpack_is_found_at_once() {
 	local file
