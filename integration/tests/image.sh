@@ -353,7 +353,8 @@ case_what_a_container_changed() {
 	grep -E '^added /srv/new: file .* 4 bytes sha256:' changes || fail "$(cat changes)"
 	grep -E '^changed /app/message: file .* 31 bytes .* -> file .* 8 bytes ' changes || fail "$(cat changes)"
 	grep -E '^removed /opt/data/kept: file ' changes || fail "$(cat changes)"
-	continuity --containerd-address "$containerd_socket" container diff differs --format json | jq -es 'length >= 3' >/dev/null || true
+	exits 1 continuity --containerd-address "$containerd_socket" container diff differs --format json >changes
+	jq -es 'length >= 3' changes >/dev/null || fail "$(cat changes)"
 	exits 2 continuity --containerd-address "$containerd_socket" container diff nobody
 	mend
 }
