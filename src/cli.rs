@@ -126,7 +126,10 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
-    let given = daemon::Given { address: is_given(&matches, "address") };
+    let given = daemon::Given {
+        address: is_given(&matches, "address"),
+        containerd_address: is_given(&matches, "containerd_address"),
+    };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = &cli.global;
     let ran = match cli.command {

@@ -11,13 +11,18 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::verifier::{Action, Check, Policy};
+use crate::image::ImageSettings;
+use crate::layer::Limits;
+use crate::verifier::{Action, Check, Policy, Repair};
 
 /// Where the configuration is looked for if no other file is named.
 pub const DEFAULT_PATH: &str = "/etc/continuity/config.toml";
 
 /// The longest duration that a key takes: no call waits for a day, and no clock overflows by one.
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Where everything is kept that outlives the daemon, unless the file says otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/continuity";
 
 /// See the [module](self).
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,10 +37,31 @@ pub struct Config {
     /// What is logged.
     #[serde(deserialize_with = "level")]
     pub log_level: log::LevelFilter,
+    /// Socket of containerd (gRPC), which is asked for images; empty: nobody is asked.
+    pub containerd_address: PathBuf,
     /// Hashing threads of one check or seal; 0 means the cores, at most four.
     pub threads: usize,
     /// What is verified when, and what follows.
     pub verify: Verify,
+    /// What an image may hold.
+    pub image: ImageLimits,
+}
+
+/// The table `[image]`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ImageLimits {
+    /// Entries of all layers of an image together.
+    pub max_entries: u64,
+    /// Bytes of one layer, uncompressed.
+    pub max_bytes: u64,
+}
+
+impl Default for ImageLimits {
+    fn default() -> Self {
+        let Limits { entries, bytes } = Limits::default();
+        Self { max_entries: entries, max_bytes: bytes }
+    }
 }
 
 /// The table `[verify]`.
@@ -54,6 +80,9 @@ pub struct Verify {
     /// How long a call waits for its verification.
     #[serde(deserialize_with = "duration")]
     pub deadline: Duration,
+    /// Whether a damaged layer that an image explains is mended.
+    #[serde(with = "RepairName")]
+    pub repair: Repair,
 }
 
 #[derive(Deserialize)]
@@ -70,15 +99,24 @@ enum ActionName {
     Warn,
 }
 
+#[derive(Deserialize)]
+#[serde(remote = "Repair", rename_all = "lowercase")]
+enum RepairName {
+    Off,
+    Auto,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
-            root: "/var/lib/continuity".into(),
+            root: DEFAULT_ROOT.into(),
             snapshots_address: "/run/continuity/snapshots.sock".into(),
             address: "/run/continuity/continuity.sock".into(),
             log_level: log::LevelFilter::Info,
+            containerd_address: "/run/containerd/containerd.sock".into(),
             threads: 0,
             verify: Verify::default(),
+            image: ImageLimits::default(),
         }
     }
 }
@@ -90,6 +128,7 @@ impl Default for Verify {
             on_view: Check::Full,
             action: Action::Refuse,
             deadline: Duration::from_secs(10),
+            repair: Repair::Off,
         }
     }
 }
@@ -123,8 +162,19 @@ impl Config {
 
     /// What the verifier is told.
     pub fn policy(&self) -> Policy {
-        let Verify { on_prepare, on_view, action, deadline } = self.verify.clone();
-        Policy { on_prepare, on_view, action, deadline, threads: self.threads }
+        let Verify { on_prepare, on_view, action, deadline, repair } = self.verify.clone();
+        Policy { on_prepare, on_view, action, deadline, repair, threads: self.threads }
+    }
+
+    /// How images are asked for; the namespace is that of each request. None if nobody is asked.
+    pub fn images(&self) -> Option<ImageSettings> {
+        let limits = Limits { entries: self.image.max_entries, bytes: self.image.max_bytes };
+        (!self.containerd_address.as_os_str().is_empty()).then(|| ImageSettings {
+            address: self.containerd_address.clone(),
+            namespace: String::new(),
+            limits,
+            threads: self.threads,
+        })
     }
 }
 
@@ -187,8 +237,11 @@ mod tests {
         assert_eq!(parse("").unwrap(), Config::default());
         let documented: toml::Table = text.parse().unwrap();
         let keys = |table: &toml::Table| table.keys().cloned().collect::<Vec<_>>().join(" ");
-        assert_eq!(keys(&documented), "address log_level root snapshots_address threads verify");
-        assert_eq!(keys(documented["verify"].as_table().unwrap()), "action deadline on_prepare on_view");
+        assert_eq!(
+            keys(&documented),
+            "address containerd_address image log_level root snapshots_address threads verify"
+        );
+        assert_eq!(keys(documented["verify"].as_table().unwrap()), "action deadline on_prepare on_view repair");
         // One comment each.
         let commented = text.split("\n\n").filter(|paragraph| paragraph.contains(" = ")).all(|p| p.contains('#'));
         assert!(commented);
@@ -198,25 +251,31 @@ mod tests {
     fn every_key_is_heard() {
         let config = parse(
             "root = '/r'\nsnapshots_address = '/s'\naddress = '/a'\nlog_level = 'debug'\n\
-             threads = 3\n[verify]\non_prepare = 'off'\non_view = 'off'\naction = 'warn'\ndeadline = '500ms'\n",
+             containerd_address = '/c'\nthreads = 3\n[verify]\non_prepare = 'off'\non_view = 'off'\naction = 'warn'\n\
+             deadline = '500ms'\nrepair = 'auto'\n[image]\nmax_entries = 5\nmax_bytes = 6\n",
         );
         let verify = Verify {
             on_prepare: Check::Off,
             on_view: Check::Off,
             action: Action::Warn,
             deadline: Duration::from_millis(500),
+            repair: Repair::Auto,
         };
         let expected = Config {
             root: "/r".into(),
             snapshots_address: "/s".into(),
             address: "/a".into(),
             log_level: log::LevelFilter::Debug,
+            containerd_address: "/c".into(),
             threads: 3,
             verify,
+            image: ImageLimits { max_entries: 5, max_bytes: 6 },
         };
         let policy = expected.policy();
+        let expected_limits = expected.images().unwrap().limits;
         assert_eq!(config.unwrap(), expected);
         assert_eq!((policy.on_prepare, policy.action, policy.threads), (Check::Off, Action::Warn, 3));
+        assert_eq!(expected_limits, Limits { entries: 5, bytes: 6 });
     }
 
     #[test]

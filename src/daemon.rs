@@ -47,7 +47,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// sockets.
 pub fn run(config: &Config) -> Result<()> {
     raise_file_limit();
-    let engine = Arc::new(Engine::open(&config.root, config.policy())?);
+    let engine = Arc::new(Engine::open(&config.root, config.policy(), config.images())?);
     let runtime = runtime()?;
     let mut until = None;
     let served = runtime.block_on(serve(config, &engine, &mut until));

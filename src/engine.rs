@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::image::{ImageSettings, Images, RepairOptions};
 use crate::mount::Mount;
 use crate::snapshotter::{Labels, Snapshot, Snapshotter, Usage};
 use crate::verifier::{Policy, Use, Verifier};
@@ -25,6 +26,9 @@ const UNPACK_LABEL: &str = "containerd.io/snapshot.ref";
 
 /// The label of a view that is made to look at what may be damaged: nobody runs from it.
 const UNVERIFIED_LABEL: &str = "containerd.io/snapshot/continuity.verify";
+
+/// containerd's namespace where none is named.
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// Begins the client's key of a snapshot that is prepared to unpack a layer.
 const UNPACK_KEY: &str = "extract-";
@@ -36,14 +40,28 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Opens the state beneath `root`, repairs what a crash left, and takes up the seals that are pending.
+    /// Opens the state beneath `root`, repairs what a crash left, and takes up the seals that are pending. `images`
+    /// says how containerd is asked for images, if it is.
     ///
     /// # Errors
     /// `FailedPrecondition`, naming root and process, if another process has it open.
-    pub fn open(root: &Path, policy: Policy) -> Result<Self> {
+    pub fn open(root: &Path, policy: Policy, images: Option<ImageSettings>) -> Result<Self> {
         let snapshotter = Arc::new(Snapshotter::open(root)?);
-        let verifier = Verifier::start(root, Arc::clone(&snapshotter), policy)?;
+        let verifier = Verifier::start(root, Arc::clone(&snapshotter), policy, images)?;
         Ok(Self::new(snapshotter, verifier))
+    }
+
+    /// The images of one of containerd's namespaces, through a connection of its own.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if no containerd is configured; as [`Images::connect`].
+    pub fn images(&self, namespace: &str) -> Result<Images> {
+        self.verifier.images(if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace })
+    }
+
+    /// How images are repaired; what is removed is kept beneath the root.
+    pub fn repair_options(&self, dry_run: bool, force: bool) -> RepairOptions {
+        self.verifier.repair_options(dry_run, force)
     }
 
     /// Puts the parts together.
@@ -204,13 +222,14 @@ mod tests {
         on_view: Check::Full,
         action: Action::Refuse,
         deadline: Duration::from_secs(60),
+        repair: crate::verifier::Repair::Off,
         threads: 1,
     };
 
     #[test]
     fn a_key_that_exists_is_said_to_exist_whatever_its_parent_has_become() {
         let root = tempfile::tempdir().unwrap();
-        let engine = Engine::open(root.path(), POLICY).unwrap();
+        let engine = Engine::open(root.path(), POLICY, None).unwrap();
         engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
         let file = engine.snapshotter.layer_dir(engine.stat("active").unwrap().id).join("file");
         std::fs::write(&file, "intact").unwrap();

@@ -11,14 +11,18 @@
 mod attribute;
 mod container;
 mod derive;
+mod explain;
 mod list;
+mod repair;
 mod trace;
 mod verify;
 mod view;
 
 pub use container::{Change, ChangeKind, ContainerReport};
 pub use derive::DeriveReport;
+pub use explain::Explained;
 pub use list::{ImageInfo, Verdict, VerdictState};
+pub use repair::{RepairEvent, RepairOptions, RepairReport};
 pub use trace::{Touch, Touched};
 pub use verify::{ImageEvent, ImageFinding, LayerRef, SharedLayer, Which};
 

@@ -12,11 +12,13 @@
 mod compression;
 mod entry;
 mod limits;
+mod overlay;
 mod read;
 mod rootfs;
 mod tar;
 
 pub use entry::{Entry, EntryKind};
 pub use limits::Limits;
+pub use overlay::{BOOKKEEPING, is_whiteout};
 pub use read::{Expected, ReadReport, read};
 pub use rootfs::{Found, Recorded, Rootfs, Unpacking};

@@ -16,8 +16,8 @@
 //! | 3 | [`layer`] | image layers: blob to entries, entries to root filesystem and manifest |
 //! | 4 | [`snapshotter`] | snapshots on overlay: backend and metadata database |
 //! | 5 | [`containerd`] | client of containerd: images, content, snapshots, leases, containers |
-//! | 6 | [`image`] | what is unpacked, held against the image: derive, verify, trace |
-//! | 7 | [`verifier`] | seals, the policy that guards View and Prepare |
+//! | 6 | [`image`] | what is unpacked, held against the image: derive, verify, trace, repair |
+//! | 7 | [`verifier`] | seals from disk and image, the policy that guards View and Prepare, repairs in the background |
 //! | 8 | [`engine`] | one method per use case: the one door for every protocol |
 //! | 9 | [`api`] | ttrpc and gRPC services: conversions and status codes |
 //! | 9 | [`config`] | the daemon's configuration |

@@ -45,6 +45,19 @@ impl Mount {
         }
         directories
     }
+
+    /// Whether it shows a directory as it is.
+    pub fn is_bind(&self) -> bool {
+        self.kind == "bind" || self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
+
+    /// The directories that it shows: those of an overlay, or the one of a bind mount.
+    pub fn directories(&self) -> Vec<PathBuf> {
+        match self.is_bind() {
+            true => vec![PathBuf::from(&self.source)],
+            false => self.overlay_directories(),
+        }
+    }
 }
 
 /// How every mount is made. Reading needs nothing more.

@@ -14,7 +14,9 @@ mod inspect;
 mod resource;
 mod verify;
 
-pub use apply::{Action, ApplyOptions, ApplyPlan, ApplyReport, Contents, plan};
+pub use apply::{
+    Action, ApplyOptions, ApplyPlan, ApplyReport, Contents, PerformOptions, Performed, Source, plan, plan_where,
+};
 pub use build::{BuildOptions, BuildReport, build};
 pub use diff::diff;
 pub use finding::{Finding, FindingKind};

@@ -20,6 +20,7 @@ mod inode;
 mod links;
 mod listing;
 mod progress;
+mod quarantine;
 mod root;
 mod walk;
 mod walker;

@@ -6,14 +6,16 @@
 //! they have a deadline.
 //!
 //! ```text
-//! commit ── bell ──▶ seal worker ── ops::build ──▶ store ── set_seal(sealed)
+//! commit ── bell ──▶ seal worker ── ops::build ──▶ store ── set_seal(sealed) ── an image? ── explain
 //! prepare, view ──▶ before_use ── one flight a layer ──▶ checkers ── ops::verify ──▶ set_seal(verified | damaged)
 //! ```
 //!
 //! One thread seals, [`CHECKERS`] threads check; each reads with as many hashing threads as the policy says.
 
 mod check;
+mod explain;
 mod guard;
+mod mend;
 mod seal;
 mod store;
 
@@ -28,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::image::{ImageSettings, Images, RepairOptions};
 use crate::mount::{self, Mount};
 use crate::ops::{Finding, VerifyReport};
 use crate::snapshotter::{SealState, Snapshot, Snapshotter};
@@ -48,6 +51,16 @@ pub enum Action {
     Refuse,
     /// The call proceeds, the log has a warning.
     Warn,
+}
+
+/// Whether damage is mended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// By nobody but who says so.
+    Off,
+    /// In the background, as soon as a check has found it, if an image says what the layer should be and no running
+    /// container uses it.
+    Auto,
 }
 
 /// How much is checked before a use.
@@ -79,6 +92,8 @@ pub struct Policy {
     pub action: Action,
     /// How long one Prepare or View waits for its checks, all layers together.
     pub deadline: Duration,
+    /// Whether damage is mended.
+    pub repair: Repair,
     /// Hashing threads of one check or seal; 0 means the cores, at most four.
     pub threads: usize,
 }
@@ -105,6 +120,11 @@ struct Inner {
     snapshotter: Arc<Snapshotter>,
     store: Store,
     policy: Policy,
+    /// Directory of the daemon's state.
+    root: PathBuf,
+    /// How containerd is asked for images, if it is.
+    images: Option<ImageSettings>,
+    repairs: mend::Repairs,
     bell: seal::Bell,
     flights: Flights,
     recorded: check::Recorded,
@@ -115,12 +135,20 @@ struct Inner {
 impl Verifier {
     /// Opens the manifest store beneath `root` and starts the threads. Seals that a crash or a stop left pending
     /// are taken up again.
-    pub fn start(root: &Path, snapshotter: Arc<Snapshotter>, policy: Policy) -> Result<Arc<Self>> {
+    pub fn start(
+        root: &Path,
+        snapshotter: Arc<Snapshotter>,
+        policy: Policy,
+        images: Option<ImageSettings>,
+    ) -> Result<Arc<Self>> {
         seal::warn_of_left_over(&snapshotter)?;
         let inner = Arc::new(Inner {
             snapshotter,
             store: Store::open(root)?,
             policy,
+            root: root.to_owned(),
+            images,
+            repairs: mend::Repairs::default(),
             bell: seal::Bell::default(),
             flights: Flights::default(),
             recorded: check::Recorded::default(),
@@ -145,6 +173,19 @@ impl Verifier {
             .map_err(|error| Error::io("clone", "", error).context("starting a thread"))?;
         lock(&self.threads).push(thread);
         Ok(())
+    }
+
+    /// The images of one of containerd's namespaces, through a connection of its own.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if no containerd is configured; as [`Images::connect`].
+    pub fn images(&self, namespace: &str) -> Result<Images> {
+        self.inner.images(namespace)
+    }
+
+    /// How images are repaired with the daemon's own directory for what is removed.
+    pub fn repair_options(&self, dry_run: bool, force: bool) -> RepairOptions {
+        RepairOptions { root: self.inner.root.clone(), dry_run, force }
     }
 
     /// Mounts a list of containerd's mounts read-only where nobody sees it; see [`mount`].
@@ -224,7 +265,9 @@ impl Verifier {
     fn judge(&self, flight: &Flight, outcome: &Outcome) -> Result<()> {
         match outcome {
             Outcome::Intact => Ok(()),
-            Outcome::Damaged(damage) => self.refuse(flight, format!("damaged: {damage}")),
+            Outcome::Damaged(damage) => {
+                self.refuse(flight, format!("damaged: {damage}{}", self.inner.repair_hint(flight.layer())))
+            }
             Outcome::Unchecked(reason) => self.refuse(flight, format!("could not be checked: {reason}")),
         }
     }
@@ -271,6 +314,9 @@ impl Verifier {
             let mut findings = |finding| report(Event::Finding(finding));
             match check::verify(inner, layer, threads, progress, &mut findings) {
                 Ok(one) => {
+                    if one.findings > 0 {
+                        inner.ask_for_repair(layer);
+                    }
                     total.entries += one.entries;
                     total.bytes += one.bytes;
                     total.findings += one.findings;
@@ -304,7 +350,9 @@ impl Verifier {
         let _alone = self.inner.publishing.write().unwrap_or_else(PoisonError::into_inner);
         let snapshots = self.inner.snapshotter.list(&[])?;
         let kept: HashSet<_> = snapshots.iter().filter_map(|snapshot| snapshot.seal?.manifest).collect();
-        self.inner.recorded.retain(&snapshots.iter().map(|snapshot| snapshot.id).collect());
+        let ids = snapshots.iter().map(|snapshot| snapshot.id).collect();
+        self.inner.recorded.retain(&ids);
+        self.inner.repairs.retain(&ids);
         for (digest, _) in self.inner.store.list()? {
             if !kept.contains(&digest) {
                 self.inner.store.remove(&digest)?;
@@ -332,12 +380,21 @@ impl Drop for Verifier {
 }
 
 impl Inner {
+    fn images(&self, namespace: &str) -> Result<Images> {
+        let Some(settings) = &self.images else {
+            let message = "no containerd is configured to ask for images (containerd_address)";
+            return Err(Error::new(ErrorKind::FailedPrecondition, message));
+        };
+        Images::connect(ImageSettings { namespace: namespace.to_owned(), ..settings.clone() })
+    }
+
     fn run_checks(&self) {
         self.flights.run(|layer, progress| {
             let outcome = check::check(self, layer, progress);
             if let Outcome::Damaged(damage) = &outcome {
                 // Logged here, because past the deadline nobody waits who could say it.
                 log::error!("snapshot {} is damaged: {damage}", Escaped(layer.key.as_bytes()));
+                self.ask_for_repair(layer);
             }
             outcome
         });

@@ -3,7 +3,7 @@
 # Named cases, counted. A file of tests/ defines functions `case_<name>`; each runs in a shell of its own with a
 # time limit, and its output is shown if it fails. An array `each_<name>` makes one case of every element, which
 # the function gets as its argument. `suite_setup`, if defined, runs before the first case: when it fails, every
-# case of the file fails.
+# case of the file fails. What a case measured and says with `note` is shown in any case.
 
 # A case that takes longer hangs. In seconds.
 readonly CASE_SECONDS=900
@@ -58,9 +58,14 @@ run_case() {
 
 run_in_shell() { timeout --kill-after=10 "$CASE_SECONDS" bash "$integration/lib/case" "$@" </dev/null; }
 
+# note TEXT: a line beneath the verdict on the case that runs.
+note() { say "$*" | tee -a "$work/notes"; }
+
 # report VERDICT LABEL MICROSECONDS OUTPUT
 report() {
 	printf '%-4s %s (%d.%02d s)\n' "$1" "$2" $(($3 / 1000000)) $(($3 / 10000 % 100))
+	if [[ -s $work/notes ]]; then sed 's/^/     = /' "$work/notes"; fi
+	rm -f "$work/notes"
 	if [[ $1 == ok ]]; then
 		say passed >>"$work/results"
 	else

@@ -33,6 +33,12 @@ wait_for_seals() {
 	done
 }
 
+# sources: how many snapshots are sealed from which source, and in which state: "4 image sealed", a line each.
+sources() { ask snapshot ls --format json | jq -r 'select(.kind == "committed") | "\(.source) \(.state)"' | sort | uniq -c | sed 's/^ *//'; }
+
+# all_from_image: every layer's seal is the image's, and none is damaged.
+all_from_image() { [[ -n $(sources) ]] && ! sources | grep -vE '^[0-9]+ image (sealed|verified)$'; }
+
 # layer_file PATH: where the one layer that has PATH keeps it on disk.
 layer_file() {
 	local -a found=("$continuity_root"/snapshots/*/fs/"$1")

@@ -177,3 +177,28 @@ odd_small() {
 	printf '%s\n' "$RANDOM" >many/last
 	pack "$1"
 }
+
+# What can be damaged: one of every kind, whiteouts, an opaque directory.
+odd_mendable() {
+	mkdir -p app/bin app/lib opt/data srv/cache
+	printf '%s\n' "$STORY_TEXT" >app/message
+	setfattr -n user.origin -v layer-2 app/message
+	printf 'capable\n' >app/capable
+	setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= app/capable
+	mknod app/device c 1 3
+	printf 'shared\n' >app/lib/tool
+	ln app/lib/tool app/bin/tool
+	chown 1000:1001 app/lib/tool
+	ln -s ../message app/lib/link
+	: >opt/data/.wh.removed
+	: >srv/cache/.wh..wh..opq
+	printf 'fresh\n' >srv/cache/fresh
+	pack "$1"
+}
+
+odd_start() {
+	mkdir -p -m 0750 app
+	printf '#!/bin/sh\ncat /app/message\n' >app/start
+	chmod 0755 app/start
+	pack "$1"
+}

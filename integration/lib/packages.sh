@@ -16,6 +16,8 @@ cc gcc
 setfattr attr
 jq jq
 zstd zstd
+debootstrap debootstrap
+mkfs.btrfs btrfs-progs
 /usr/bin/time time
 tar tar
 unshare util-linux

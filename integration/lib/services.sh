@@ -75,6 +75,9 @@ containerd_config() {
 		[proxy_plugins.continuity]
 		  type = "snapshot"
 		  address = "$snapshots_socket"
+
+		[plugins."io.containerd.snapshotter.v1.btrfs"]
+		  root_path = "$btrfs_root"
 	EOF
 }
 

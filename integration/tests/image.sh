@@ -6,7 +6,14 @@
 # Layers of the image with many: options of so many layers do not fit into a page.
 readonly MANY=130
 
+# What deriving may take of memory, whatever the layers hold.
+readonly MEMORY_KIB=65536
+
+# What a hostile layer is allowed to hold.
+readonly BOMB_BYTES=$((16 << 20)) BOMB_ENTRIES=20000
+
 suite_setup() {
+	mount_btrfs
 	start_story
 	mkdir -p "$work/odd"
 	cd "$work/odd"
@@ -17,6 +24,7 @@ suite_setup() {
 	odd_image sparse odd_base odd_sparse_pax odd_sparse_old_pax
 	odd_image links odd_base odd_links odd_duplicates
 	odd_image escapes odd_base odd_escapes
+	odd_image mendable odd_base odd_mendable odd_start
 	# shellcheck disable=SC2046 # a word each
 	odd_image many odd_base $(printf 'odd_small %.0s' $(seq 2 "$MANY"))
 	for archive in *.tar; do
@@ -26,6 +34,7 @@ suite_setup() {
 
 suite_teardown() {
 	stop_story
+	unmount_btrfs
 	rm -rf "$work/odd"
 }
 
@@ -86,11 +95,14 @@ case_the_story() {
 	mend
 }
 
-# recompressed COMMAND TYPE: the story's image with its layers compressed by COMMAND, as $ODD:NAME.
+# The story's image with its layers compressed by another command.
 each_compression=(zstd 'gzip -9' 'gzip_twice' 'zstd_skippable')
 case_compression() {
 	local name=${1// /}
-	recompress "$name" "$1"
+	mkdir layout
+	tar -C layout -xf "$work/image.tar"
+	recompress layout "$name" "$1"
+	tar -C layout -cf "$name.tar" .
 	ctr images import --base-name "$ODD" --no-unpack "$name.tar"
 	image manifest "$ODD:$name" | cmp - <(image manifest "$IMAGE")
 }
@@ -105,31 +117,6 @@ gzip_twice() {
 zstd_skippable() {
 	printf '\x50\x2a\x4d\x18\x05\x00\x00\x00hello'
 	zstd
-}
-
-# recompress NAME COMMAND: writes NAME.tar.
-recompress() {
-	local layout=$PWD/layout manifest digest blob
-	mkdir "$layout"
-	tar -C "$layout" -xf "$work/image.tar"
-	manifest=$(jq -r '.manifests[0].digest' "$layout/index.json")
-	jq . "$layout/blobs/sha256/${manifest#sha256:}" >manifest
-	for digest in $(jq -r '.layers[].digest' manifest); do
-		zcat -f "$layout/blobs/sha256/${digest#sha256:}" | $2 >blob
-		blob=sha256:$(sha256sum blob | cut -d' ' -f1)
-		jq --arg old "$digest" --arg new "$blob" --argjson size "$(stat -c %s blob)" \
-			'(.layers[] | select(.digest == $old)) |= (.digest = $new | .size = $size)' manifest >changed
-		mv changed manifest
-		mv blob "$layout/blobs/sha256/${blob#sha256:}"
-	done
-	blob=$(sha256sum manifest | cut -d' ' -f1)
-	jq --arg new "sha256:$blob" --argjson size "$(stat -c %s manifest)" --arg name "$1" \
-		'.manifests[0] |= (.digest = $new | .size = $size | .annotations["org.opencontainers.image.ref.name"] = $name)' \
-		"$layout/index.json" >changed
-	mv changed "$layout/index.json"
-	mv manifest "$layout/blobs/sha256/$blob"
-	tar -C "$layout" -cf "$1.tar" .
-	rm -rf "$layout"
 }
 
 # Layers that are made of what a container changed.
@@ -161,12 +148,9 @@ case_one_layer() {
 	holds error 'has 4 layers'
 }
 
-each_intact=(
-	'overlayfs parents' 'overlayfs whiteouts' 'overlayfs types' 'overlayfs names' 'overlayfs sparse' 'overlayfs links'
-	'overlayfs escapes' 'overlayfs many' 'native parents' 'native whiteouts' 'native types' 'native names' 'native sparse'
-	'native links' 'native escapes' 'continuity parents' 'continuity whiteouts' 'continuity types' 'continuity names'
-	'continuity sparse' 'continuity links' 'continuity escapes' 'continuity many'
-)
+mapfile -t each_intact < <(for snapshotter in overlayfs native continuity btrfs; do
+	printf "$snapshotter %s\n" parents whiteouts types names sparse links escapes mendable many
+done)
 case_intact() {
 	local snapshotter name
 	read -r snapshotter name <<<"$1"
@@ -230,6 +214,50 @@ case_damage() {
 		holds findings "$IMAGE in $snapshotter: damaged"
 		(cd "$directory" && eval "$undo")
 		exits 0 image verify "$IMAGE" --snapshotter "$snapshotter" >findings
+	done
+}
+
+# What packages have besides files, in a layer between others.
+readonly ODD_DAMAGES=(
+	'/app/capable: xattr-missing security.capability | setfattr -x security.capability app/capable'
+	'/app/capable: xattr-differs security.capability | setfattr -n security.capability -v 0sAQAAAgAwAAAAAAAAAAAAAAAAAAA= app/capable'
+	'/app/device: device | rm app/device; mknod -m 0644 app/device c 1 5'
+	'/app/device: type | rm app/device; mknod -m 0644 app/device b 1 3'
+)
+each_damage_to_capabilities_and_devices=(overlayfs native continuity)
+case_damage_to_capabilities_and_devices() {
+	local directory finding change row snapshotter=$1
+	unpack "$ODD:mendable" "$snapshotter"
+	directory=$(directory_of_device "$snapshotter")
+	[[ -d $directory ]] || fail "no directory of the layer: $directory"
+	for row in "${ODD_DAMAGES[@]}"; do
+		IFS='|' read -r finding change <<<"$row"
+		(cd "$directory" && eval "$change")
+		exits 1 image verify "$ODD:mendable" --snapshotter "$snapshotter" >findings
+		grep -E "^${finding% }: expected .* \(layer 2 sha256:[0-9a-f]{64} \"odd_mendable\"\)" findings >/dev/null || {
+			cat findings >&2
+			fail "not found: $row"
+		}
+		same "$(grep -c '^/' findings)" 1
+		holds findings "$ODD:mendable in $snapshotter: damaged"
+		(
+			cd "$directory"
+			rm app/device
+			mknod -m 0644 app/device c 1 3
+			setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= app/capable
+		)
+		exits 0 image verify "$ODD:mendable" --snapshotter "$snapshotter" >findings
+	done
+}
+
+# directory_of_device SNAPSHOTTER: where app/device lies, beneath what a view of the image shows.
+directory_of_device() {
+	local file
+	for file in "$continuity_root"/snapshots/*/fs/app/device "$work"/containerd/root/io.containerd.snapshotter.v1.*/snapshots/{*/fs,*}/app/device; do
+		case $1:$file in
+		continuity:"$continuity_root"/* | overlayfs:*.overlayfs/*) [[ ! -e $file ]] || say "${file%/app/device}" ;;
+		native:*.native/*) [[ ! -e $file || ! -e ${file%device}start ]] || say "${file%/app/device}" ;;
+		esac
 	done
 }
 
@@ -341,14 +369,37 @@ case_nothing_is_left_behind() {
 	[[ -z $(find /tmp -maxdepth 1 -name 'continuity-mount-*' -newer "$work/image.tar") ]] || fail "a directory is left"
 }
 
+# Stopped while its lease is there, told to end, and let go on: so the signal comes before the end of the check.
+each_told_to_end_it_cleans_up=(INT TERM)
 case_told_to_end_it_cleans_up() {
-	unpack "$ODD:many" overlayfs
-	image verify "$ODD:many" --snapshotter overlayfs >verdict 2>&1 &
-	wait_until 10 leased || true
-	kill -INT $! 2>/dev/null || true
-	wait $! || true
+	local pid snapshotter code=0
+	for snapshotter in overlayfs native btrfs; do unpack "$ODD:many" "$snapshotter"; done
+	find /tmp -maxdepth 1 -name "continuity-mount-*" >before
+	continuity --containerd-address "$containerd_socket" image verify "$ODD:many" >verdict 2>error &
+	pid=$!
+	wait_until 10 leased || fail "no lease while it checks: $(cat verdict error)"
+	kill -STOP "$pid"
+	leased || fail "it had done its work already: $(cat verdict)"
+	same "$(views | wc -l)" 1
+	kill "-$1" "$pid"
+	kill -CONT "$pid"
+	wait "$pid" || code=$?
+	same "$code" 2
+	holds error cancelled
+	lacks verdict 'in overlayfs: damaged'
 	ctr leases ls >leases
 	lacks leases continuity-
+	same "$(views)" ''
+	! grep -F continuity-mount- /proc/self/mountinfo || fail "it is still mounted"
+	find /tmp -maxdepth 1 -name "continuity-mount-*" | diff before -
+}
+
+# Our views, in every snapshotter.
+views() {
+	local snapshotter
+	for snapshotter in overlayfs native btrfs continuity; do
+		ctr snapshots --snapshotter "$snapshotter" ls | grep -o '^continuity-[0-9a-f]*' || true
+	done
 }
 
 leased() { ctr leases ls | grep -q continuity-; }
@@ -356,7 +407,7 @@ leased() { ctr leases ls | grep -q continuity-; }
 case_a_blob_that_is_gone_is_named() {
 	local layer
 	odd_image gone odd_base odd_parents
-	ctr images import --base-name "$ODD" --no-unpack gone.tar
+	ctr images import --base-name "$ODD" --snapshotter overlayfs gone.tar
 	layer=$(ctr images ls "name==$ODD:gone" | awk 'NR == 2 { print $3 }')
 	layer=$(ctr content get "$layer" | jq -r '.layers[1].digest')
 	ctr content rm "$layer" >/dev/null
@@ -365,7 +416,40 @@ case_a_blob_that_is_gone_is_named() {
 	holds error "$layer is not in the content store"
 	holds error "content fetch $ODD:gone"
 	[[ ! -e derived.pb ]] || fail "half a manifest"
+	# It is unpacked, and nobody can tell whether it still is what it was.
+	exits 2 image verify "$ODD:gone" --snapshotter overlayfs >verdict 2>error
+	holds error 'layer 2 of 2'
+	lacks verdict intact
 	ctr images rm "$ODD:gone" >/dev/null
+}
+
+# Layers that can't be read, of an image that is unpacked: it is said which layer, and why; that is no verdict.
+each_unreadable=(
+	'encrypted application/vnd.oci.image.layer.v1.tar+gzip+encrypted'
+	'foreign application/vnd.oci.image.layer.nondistributable.v1.tar+gzip'
+	'foreign application/vnd.docker.image.rootfs.foreign.diff.tar.gzip'
+)
+case_unreadable() {
+	local why type digest
+	read -r why type <<<"$1"
+	mkdir layout
+	tar -C layout -xf "$work/odd/types.tar"
+	jq --arg type "$type" '.layers[1].mediaType = $type
+		| if $type | contains("encrypted") then . else .layers[1].urls = ["https://continuity.test/layer"] end' "$(manifest_of layout)" >manifest
+	digest=$(jq -r '.layers[1].digest' manifest)
+	put_manifest layout unreadable manifest
+	tar -C layout -cf unreadable.tar .
+	unpack "$ODD:types" overlayfs
+	ctr images import --base-name "$ODD" --no-unpack unreadable.tar
+	on_leave='ctr images rm "$ODD:unreadable" >/dev/null'
+	exits 2 image manifest "$ODD:unreadable" -o derived.pb 2>error
+	holds error "layer 2 of 3 of $ODD:unreadable: $digest is $why ($type)"
+	[[ ! -e derived.pb ]] || fail "half a manifest"
+	exits 2 image verify "$ODD:unreadable" --snapshotter overlayfs >verdict 2>error
+	holds verdict "$ODD:unreadable in overlayfs: could not be checked: "
+	holds verdict "layer 2 of 3 of $ODD:unreadable: $digest is $why ($type)"
+	lacks verdict intact
+	mend
 }
 
 # A blob whose content is another one's: containerd keeps it as it finds it.
@@ -407,7 +491,7 @@ case_memory() {
 	rm "$1.tar"
 	on_leave="ctr images rm $ODD:$1 >/dev/null"
 	peak_kib peak continuity --containerd-address "$containerd_socket" image manifest "$ODD:$1" -o derived.pb
-	below "peak memory in KiB" "$(cat peak)" 65536
+	below "peak memory in KiB" "$(cat peak)" "$MEMORY_KIB"
 	mend
 }
 
@@ -425,17 +509,155 @@ large_one_large_file() {
 	pack "$1"
 }
 
-# Hostile layers: refused with the name of the layer, or nothing beneath the root but what containerd has there.
-each_hostile=('a_link_to_nothing' 'a_whiteout_of_nothing' 'a_huge_size' 'a_truncated_gzip')
+# Hostile layers that containerd refuses, and so do we, with the name of the layer.
+each_hostile=(
+	a_link_to_nothing a_link_out_to_nothing a_whiteout_of_nothing a_whiteout_of_the_parent a_huge_size a_truncated_gzip
+)
 case_hostile() {
 	odd_image hostile odd_base "hostile_$1"
 	if [[ $1 == a_truncated_gzip ]]; then truncate_last_layer hostile.tar; fi
 	ctr images import --base-name "$ODD" --no-unpack hostile.tar
-	on_leave="ctr images rm $ODD:hostile >/dev/null"
-	peak_kib peak continuity --containerd-address "$containerd_socket" image manifest "$ODD:hostile" -o derived.pb 2>error && fail "taken"
+	on_leave='ctr images rm "$ODD:hostile" >/dev/null'
+	if ctr images import --base-name "$ODD" --snapshotter overlayfs hostile.tar >unpacked 2>&1; then fail "containerd takes it"; fi
+	refused "$ODD:hostile"
 	holds error 'layer 2 of 2'
-	below "peak memory in KiB" "$(cat peak)" 65536
 	mend
+}
+
+# refused REFERENCE [OPTIONS...]: says why in the file "error", in little memory, and writes nothing.
+refused() {
+	exits 2 peak_kib peak continuity --containerd-address "$containerd_socket" image manifest "$@" -o derived.pb 2>error
+	[[ ! -e derived.pb ]] || fail "half a manifest"
+	below "peak memory in KiB" "$(tail -n 1 peak)" "$MEMORY_KIB"
+}
+
+# Hostile layers that containerd takes, and keeps beneath the root; we say the same of them, and nothing outside is touched.
+each_contained=(a_symlink_as_parent a_symlink_up_as_parent a_symlink_replaced a_link_through_a_symlink a_whiteout_through_a_symlink)
+case_contained() {
+	mkdir "$work/outside"
+	on_leave='rm -r "$work/outside"; ctr images rm "$ODD:contained" >/dev/null 2>&1'
+	printf 'outside\n' >"$work/outside/file"
+	continuity build "$work/outside" -o outside.pb
+	odd_image contained odd_base "contained_$1"
+	ctr images import --base-name "$ODD" --no-unpack contained.tar
+	mkdir rootfs
+	ctr images mount --snapshotter overlayfs "$ODD:contained" "$PWD/rootfs" >/dev/null
+	on_leave="ctr images unmount --rm $PWD/rootfs >/dev/null; $on_leave"
+	peak_kib peak continuity --containerd-address "$containerd_socket" image manifest "$ODD:contained" -o derived.pb
+	below "peak memory in KiB" "$(cat peak)" "$MEMORY_KIB"
+	oracle build rootfs | cmp - derived.pb || {
+		continuity diff derived.pb <(continuity build rootfs) >&2
+		fail "not what containerd unpacked"
+	}
+	exits 0 image verify "$ODD:contained" --snapshotter overlayfs
+	exits 0 continuity verify "$work/outside" outside.pb
+	mend
+}
+
+contained_a_symlink_as_parent() {
+	ln -s "$work/outside" lead
+	printf 'inside\n' >file
+	tar --create --file "$1" --format=posix --numeric-owner lead
+	tar --append --file "$1" --format=posix --numeric-owner --transform 's,^file,lead/file,' file
+	tar --append --file "$1" --format=posix --numeric-owner --transform 's,^file,lead/deeper/file,' file
+}
+
+contained_a_symlink_up_as_parent() {
+	ln -s ../../../../../../../../../../../.. lead
+	printf 'inside\n' >file
+	tar --create --file "$1" --format=posix --numeric-owner lead
+	tar --append --file "$1" --format=posix --numeric-owner --transform "s,^file,lead$work/outside/file," file
+}
+
+# The last of two entries counts: nothing is written through the first.
+contained_a_symlink_replaced() {
+	ln -s "$work/outside/file" lead
+	tar --create --file "$1" --format=posix --numeric-owner lead
+	printf 'inside\n' >file
+	tar --append --file "$1" --format=posix --numeric-owner --transform 's,^file,lead,' file
+}
+
+contained_a_link_through_a_symlink() {
+	mkdir -p "./$work/outside"
+	printf 'inside\n' >"./$work/outside/file"
+	ln -s "$work/outside" lead
+	ln "./$work/outside/file" link
+	tar --create --file "$1" --format=posix --numeric-owner --transform "flags=h;s,.*,lead/file," lead "./$work/outside/file" link
+}
+
+# What is hidden lies beneath the root.
+contained_a_whiteout_through_a_symlink() {
+	ln -s ../../../../../../usr/share/doc lead
+	: >wh
+	tar --create --file "$1" --format=posix --numeric-owner lead
+	tar --append --file "$1" --format=posix --numeric-owner --transform 's,^wh,lead/.wh.one,' wh
+}
+
+# Nothing is there to be hidden. overlayfs lists the whiteout, and has nothing there when asked: no tool can read the tree.
+case_a_whiteout_of_nothing_in_a_directory_of_the_layer() {
+	local snapshotter
+	odd_image stray odd_base odd_stray
+	ctr images import --base-name "$ODD" --no-unpack stray.tar
+	on_leave='ctr images rm "$ODD:stray" >/dev/null'
+	for snapshotter in overlayfs native btrfs continuity; do
+		ctr images import --base-name "$ODD" --snapshotter "$snapshotter" stray.tar >/dev/null
+		exits 0 image verify "$ODD:stray" --snapshotter "$snapshotter"
+	done
+	mend
+}
+
+odd_stray() {
+	mkdir -p fresh/deep
+	: >fresh/.wh.never-was
+	: >fresh/deep/.wh.neither
+	printf 'x\n' >fresh/deep/file
+	pack "$1"
+}
+
+# Small blobs of much: nothing is taken beyond the limit, whatever it is that is large.
+each_bomb=(of_zeros of_a_hole of_a_name of_entries of_gzips)
+case_bomb() {
+	odd_image bomb odd_base "bomb_$1"
+	ctr images import --base-name "$ODD" --no-unpack bomb.tar
+	on_leave='ctr images rm "$ODD:bomb" >/dev/null'
+	refused "$ODD:bomb" --max-bytes "$BOMB_BYTES" --max-entries "$BOMB_ENTRIES"
+	holds error 'layer 2 of 2'
+	holds error 'more than'
+	mend
+}
+bomb_of_zeros() {
+	truncate -s 200M large
+	tar --create --file "$1" --format=posix --numeric-owner large
+}
+
+# No byte of it is stored, and its size is what a filesystem can't have.
+bomb_of_a_hole() {
+	truncate -s 8T large
+	tar --create --file "$1" --format=posix --sparse --numeric-owner large
+}
+
+# The name of the next entry, of 100 MiB of zeros.
+bomb_of_a_name() {
+	truncate -s 100M large
+	tar --create --file "$1" --format=gnu --numeric-owner large
+	printf 'L' | dd of="$1" bs=1 seek=156 conv=notrunc status=none
+	right_checksum "$1"
+}
+
+bomb_of_entries() {
+	local n
+	for n in {1..30}; do
+		mkdir "directory-$n"
+		(cd "directory-$n" && touch file-number-{1..1000})
+	done
+	pack "$1"
+}
+
+# Behind the end of the archive, where only the diff ID looks.
+bomb_of_gzips() {
+	printf 'x\n' >small
+	tar --create --file "$1" --format=posix --numeric-owner small
+	truncate -s 200M "$1"
 }
 
 hostile_a_link_to_nothing() {
@@ -450,12 +672,31 @@ hostile_a_whiteout_of_nothing() {
 	pack "$1"
 }
 
-# The size of a header becomes 2^60; its checksum is made right.
+hostile_a_whiteout_of_the_parent() {
+	mkdir -p usr/share
+	: >usr/share/.wh...
+	tar --create --file "$1" --format=posix --numeric-owner usr/share/.wh...
+}
+
+# Beneath the root it would be something that is not there.
+hostile_a_link_out_to_nothing() {
+	printf 'x\n' >file
+	ln file link
+	tar --create --file "$1" --format=posix --numeric-owner --absolute-names --transform 'flags=h;s,.*,../../../../../../../bin/bash,' ./file ./link
+	tar --delete --file "$1" ./file
+}
+
+# The size of a header becomes 2^60.
 hostile_a_huge_size() {
-	local sum
 	printf 'x\n' >huge
 	tar --create --file "$1" --format=gnu huge
 	printf '\x80\x00\x00\x00\x10\x00\x00\x00\x00\x00\x00\x00' | dd of="$1" bs=1 seek=124 conv=notrunc status=none
+	right_checksum "$1"
+}
+
+# right_checksum TAR: makes that of the first header right.
+right_checksum() {
+	local sum
 	printf '        ' | dd of="$1" bs=1 seek=148 conv=notrunc status=none
 	sum=$(head -c 512 "$1" | od -An -v -tu1 | awk '{ for (i = 1; i <= NF; i++) s += $i } END { print s }')
 	printf '%06o\0 ' "$sum" | dd of="$1" bs=1 seek=148 conv=notrunc status=none
@@ -463,22 +704,16 @@ hostile_a_huge_size() {
 
 hostile_a_truncated_gzip() { pack "$1"; }
 
-# truncate_last_layer ARCHIVE: halves the last blob, and gives the manifest its new digest.
+# truncate_last_layer ARCHIVE: cuts the last blob, and gives the manifest its new digest.
 truncate_last_layer() {
-	local manifest digest blob
+	local digest
 	mkdir layout
 	tar -C layout -xf "$1"
-	manifest=$(jq -r '.manifests[0].digest' layout/index.json)
-	digest=$(jq -r '.layers[-1].digest' "layout/blobs/sha256/${manifest#sha256:}")
+	cp "$(manifest_of layout)" manifest
+	digest=$(jq -r '.layers[-1].digest' manifest)
 	head -c 60 "layout/blobs/sha256/${digest#sha256:}" >blob
-	blob=$(sha256sum blob | cut -d' ' -f1)
-	mv blob "layout/blobs/sha256/$blob"
-	jq --arg new "sha256:$blob" '.layers[-1].digest = $new | .layers[-1].size = 60' "layout/blobs/sha256/${manifest#sha256:}" >changed
-	blob=$(sha256sum changed | cut -d' ' -f1)
-	jq --arg new "sha256:$blob" --argjson size "$(stat -c %s changed)" '.manifests[0].digest = $new | .manifests[0].size = $size' \
-		layout/index.json >index
-	mv index layout/index.json
-	mv changed "layout/blobs/sha256/$blob"
+	replace_layer layout manifest -1 blob
+	put_manifest layout hostile manifest
 	tar -C layout -cf "$1" .
 	rm -rf layout
 }

@@ -7,6 +7,7 @@
 //! work is cancelled.
 
 mod convert;
+mod images;
 mod stream;
 
 /// The messages and the client of the protocol, generated from `protos/continuity.proto`.
@@ -304,6 +305,65 @@ impl proto::continuity_ttrpc::Continuity for Service {
         let digest = request.digest.parse().map_err(status)?;
         self.call(move |engine| engine.remove_manifest(&digest)).await?;
         Ok(pb::RemoveManifestResponse::new())
+    }
+
+    async fn list_images(
+        &self,
+        _: &TtrpcContext,
+        request: pb::ListImagesRequest,
+        to: ServerStreamSender<pb::ImageInfo>,
+    ) -> ttrpc::Result<()> {
+        self.work(to, &self.readers).run(move |engine, _, outlet| images::list(engine, &request, &outlet)).await
+    }
+
+    async fn derive_manifest(
+        &self,
+        _: &TtrpcContext,
+        request: pb::DeriveManifestRequest,
+        to: ServerStreamSender<pb::BuildEvent>,
+    ) -> ttrpc::Result<()> {
+        let work = self.work(to, &self.workers).ticking(convert::build_progress);
+        work.run(move |engine, progress, outlet| images::derive(engine, &request, progress, &outlet)).await
+    }
+
+    async fn verify_image(
+        &self,
+        _: &TtrpcContext,
+        request: pb::VerifyImageRequest,
+        to: ServerStreamSender<pb::ImageEvent>,
+    ) -> ttrpc::Result<()> {
+        let work = self.work(to, &self.workers).ticking(convert::image::verify_progress);
+        work.run(move |engine, progress, outlet| images::verify(engine, request, progress, &outlet)).await
+    }
+
+    async fn trace_image(
+        &self,
+        _: &TtrpcContext,
+        request: pb::TraceImageRequest,
+        to: ServerStreamSender<pb::Touch>,
+    ) -> ttrpc::Result<()> {
+        let work = self.work(to, &self.workers);
+        work.run(move |engine, progress, outlet| images::trace(engine, &request, progress, &outlet)).await
+    }
+
+    async fn repair_image(
+        &self,
+        _: &TtrpcContext,
+        request: pb::RepairImageRequest,
+        to: ServerStreamSender<pb::RepairEvent>,
+    ) -> ttrpc::Result<()> {
+        let work = self.work(to, &self.workers).ticking(convert::image::repair_progress);
+        work.run(move |engine, progress, outlet| images::repair(engine, request, progress, &outlet)).await
+    }
+
+    async fn diff_container(
+        &self,
+        _: &TtrpcContext,
+        request: pb::DiffContainerRequest,
+        to: ServerStreamSender<pb::DiffEvent>,
+    ) -> ttrpc::Result<()> {
+        let work = self.work(to, &self.workers).ticking(convert::image::diff_progress);
+        work.run(move |engine, progress, outlet| images::diff(engine, &request, progress, &outlet)).await
     }
 }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use super::io::open;
 use super::verify::{Format, print};
 use super::{Global, Outcome, progress};
-use crate::ops::{self, ApplyOptions};
+use crate::ops::{self, ApplyOptions, PerformOptions, Performed, Source};
 use crate::tree::Root;
 
 /// Arguments of `apply`.
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
         bail!("--source lies in the directory that --prune would clear: keep it outside");
     }
     let skip = id.into_iter().collect();
-    let options = ApplyOptions { source: source.is_some(), prune: args.prune, threads: 0, skip };
+    let options = ApplyOptions { source: source.is_some(), prune: args.prune, skip, ..ApplyOptions::default() };
     let plan = progress::shown(global, |progress| ops::plan(&root, manifest, &options, progress))?;
     if args.dry_run {
         let mut out = io::stdout().lock();
@@ -60,8 +60,12 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
     if args.dry_run {
         return Ok(Outcome::of_findings(plan.actions.len() as u64 + unresolved));
     }
+    let options = PerformOptions { source: source.as_ref().map(|root| root as &dyn Source), ..Default::default() };
     let report = progress::shown(global, |progress| {
-        plan.perform(&root, source.as_ref(), progress, &mut |finding| print(&finding, Format::Text))
+        plan.perform(&root, &options, progress, &mut |performed| match performed {
+            Performed::Done(_) => Ok(()),
+            Performed::Unresolved(finding) => print(&finding, Format::Text),
+        })
     })?;
     unresolved += report.unresolved;
     progress::summary(global, plan.entries, plan.bytes, began, Some(unresolved));

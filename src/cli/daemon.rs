@@ -32,6 +32,8 @@ pub struct DaemonArgs {
 pub struct Given {
     /// `--address`
     pub address: bool,
+    /// `--containerd-address`
+    pub containerd_address: bool,
 }
 
 /// Runs until a signal.
@@ -41,6 +43,7 @@ pub fn run(global: &Global, given: Given, args: DaemonArgs) -> anyhow::Result<Ou
         (&mut config.root, args.root),
         (&mut config.snapshots_address, args.snapshots_address),
         (&mut config.address, given.address.then(|| global.address.clone())),
+        (&mut config.containerd_address, given.containerd_address.then(|| global.containerd_address.clone())),
     ];
     for (key, flag) in options {
         if let Some(flag) = flag {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `continuity image manifest|verify|where|ls`.
+//! `continuity image manifest|verify|repair|where|ls`.
 
+mod repair;
 mod show;
 
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use crate::error::Escaped;
 use crate::image::{ImageInfo, ImageSettings, Images, Selection, Verdict, Which};
 use crate::layer::Limits;
 use crate::manifest::text::si_size;
+use repair::RepairArgs;
 pub use show::{Events, line, resource_json, resource_text};
 
 /// Columns of the list.
@@ -42,6 +44,8 @@ enum Command {
     Manifest(ManifestArgs),
     /// Hold what is unpacked against the image
     Verify(VerifyArgs),
+    /// Mend what is unpacked from the image's layers, in place, and verify again
+    Repair(RepairArgs),
     /// Tell which layers touched a path
     Where(WhereArgs),
     /// List the images and the last verdict on each
@@ -145,6 +149,7 @@ pub fn run(global: &Global, args: &ImageArgs) -> Result<Outcome> {
     match &args.command {
         Command::Manifest(args) => manifest(global, args),
         Command::Verify(args) => verify(global, args),
+        Command::Repair(args) => repair::run(global, args),
         Command::Where(args) => trace(global, args),
         Command::Ls(args) => ls(global, args),
     }

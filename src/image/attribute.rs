@@ -36,8 +36,10 @@ impl<'a> Attribution<'a> {
             FindingKind::Missing => self.hidden_by(path)?,
             _ => self.topmost(path, |_| true)?,
         };
+        // What should not be seen at all: the layer that should have hidden it.
+        let hiding = if finding.kind == FindingKind::Extra { self.rootfs.hidden_by(path) } else { None };
         let last = self.layers.checked_sub(1);
-        Ok(shown.max(expected).or(last))
+        Ok(shown.max(expected).max(hiding).or(last))
     }
 
     /// The topmost layer in whose directory something lies at `path` that `matters`.

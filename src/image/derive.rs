@@ -117,10 +117,8 @@ impl Images {
         let mut rootfs = Rootfs::new(unpacking, self.settings.limits);
         for layer in &image.layers {
             progress.check()?;
-            self.add_layer(&mut rootfs, image, layer, cache, progress).map_err(|error| match error.kind() {
-                ErrorKind::Cancelled => error,
-                _ => error.context(format!("layer {} of {} of {}", layer.number, image.layers.len(), image.name)),
-            })?;
+            self.add_layer(&mut rootfs, image, layer, cache, progress)
+                .map_err(|error| of_layer(error, image, layer))?;
             watch(&rootfs, layer);
         }
         Ok(rootfs)
@@ -176,6 +174,14 @@ impl Images {
             }
             _ => error,
         })
+    }
+}
+
+/// What reading a layer failed with, naming it.
+pub(super) fn of_layer(error: Error, image: &Image, layer: &Layer) -> Error {
+    match error.kind() {
+        ErrorKind::Cancelled => error,
+        _ => error.context(format!("layer {} of {} of {}", layer.number, image.layers.len(), image.name)),
     }
 }
 

@@ -101,16 +101,16 @@ pub enum ImageEvent {
 }
 
 /// An image, as one snapshotter has it.
-struct Subject {
-    image: Image,
-    chain: ChainId,
-    snapshotter: String,
+pub(super) struct Subject {
+    pub image: Image,
+    pub chain: ChainId,
+    pub snapshotter: String,
 }
 
 /// What one subject came to, for other references to the same.
-struct Checked {
+pub(super) struct Checked {
     findings: Vec<ImageFinding>,
-    report: VerifyReport,
+    pub report: VerifyReport,
     damaged: Vec<Layer>,
 }
 
@@ -146,25 +146,36 @@ impl Images {
         progress: &Progress,
         report: &mut dyn FnMut(ImageEvent) -> Result<()>,
     ) -> Result<VerifyReport> {
+        let subject = self.subject_of(snapshotter, key)?;
+        self.verify_subjects(&[subject], Failures::default(), progress, report)
+    }
+
+    /// The image, cut off at the layer, that explains a committed snapshot.
+    pub(super) fn subject_of(&self, snapshotter: &str, key: &str) -> Result<Subject> {
         let snapshot = self.client.snapshot(snapshotter, key)?;
-        let explained = self.client.images()?.iter().find_map(|record| {
-            let mut image = Image::resolve(&self.client, record, None).ok()?;
-            let n = image.layers.iter().position(|layer| layer.chain_id.to_string() == key)?;
-            image.layers.truncate(n + 1);
-            Some(image)
-        });
+        let chain = Digest::parse(key.as_bytes()).map(ChainId);
+        let explained = chain.map_or(Ok(None), |chain| self.explaining(chain))?;
         let (Some(image), Kind::Committed) = (explained, snapshot.kind) else {
             let key = Escaped(key.as_bytes());
             let message = format!("snapshot {key}: no image of namespace {} explains it", self.client.namespace());
             return Err(Error::new(ErrorKind::FailedPrecondition, message));
         };
         let chain = chain_of(&image)?;
-        let subject = Subject { image, chain, snapshotter: snapshotter.to_owned() };
-        self.verify_subjects(&[subject], Failures::default(), progress, report)
+        Ok(Subject { image, chain, snapshotter: snapshotter.to_owned() })
+    }
+
+    /// An image, cut off at the layer that has this chain ID.
+    pub(super) fn explaining(&self, chain: ChainId) -> Result<Option<Image>> {
+        Ok(self.client.images()?.iter().find_map(|record| {
+            let mut image = Image::resolve(&self.client, record, None).ok()?;
+            let n = image.layers.iter().position(|layer| layer.chain_id == chain)?;
+            image.layers.truncate(n + 1);
+            Some(image)
+        }))
     }
 
     /// An image in every snapshotter that is meant and has it.
-    fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
+    pub(super) fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
         let image = Image::resolve(&self.client, record, selection.platform.as_ref())?;
         let chain = chain_of(&image)?;
         let mut subjects = Vec::new();
@@ -274,7 +285,7 @@ impl Images {
         report(ImageEvent::End { report: done.report, shared })
     }
 
-    fn verify_one(
+    pub(super) fn verify_one(
         &self,
         subject: &Subject,
         cache: &mut LayerCache,
@@ -333,11 +344,19 @@ impl Images {
 }
 
 /// Why a subject has no result.
-enum Failure {
+pub(super) enum Failure {
     /// It could not be checked.
     Unchecked(Error),
     /// What `report` failed with.
     Told(Error),
+}
+
+impl Failure {
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Unchecked(error) | Self::Told(error) => error,
+        }
+    }
 }
 
 impl From<Error> for Failure {

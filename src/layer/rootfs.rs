@@ -98,6 +98,25 @@ impl Rootfs {
         self.merged().find(path)
     }
 
+    /// The topmost layer that hides what layers below it may have at a path: by a whiteout, an opaque directory above
+    /// it, or something else than a directory there.
+    pub fn hidden_by(&self, path: &[u8]) -> Option<usize> {
+        // The bottom one hides nothing.
+        (1..self.trees.len()).rev().find(|n| self.trees[*n].hides_below(path))
+    }
+
+    /// What a layer's own directory has at a path, and whether an entry of its tar put it there, and not only the
+    /// need of one for a parent.
+    pub fn own(&self, layer: usize, path: &[u8]) -> Option<(Resource, bool)> {
+        let tree = self.trees.get(layer)?;
+        Merged::new(std::slice::from_ref(tree)).find(path).map(|found| (found.resource, tree.is_unpacked(path)))
+    }
+
+    /// Whether a whiteout at a path of a layer hides anything: something lies there in the layers below it.
+    pub fn hides(&self, layer: usize, path: &[u8]) -> bool {
+        self.trees.get(..layer).is_some_and(|below| Merged::new(below).find(path).is_some())
+    }
+
     /// Writes the manifest of the root filesystem, without the root itself; returns the number of its paths.
     ///
     /// # Errors

@@ -27,6 +27,11 @@ impl ManifestEntry {
         &self.resource.paths[self.index]
     }
 
+    /// The same path of another resource, which has the same paths.
+    pub fn with(&self, resource: Resource) -> Self {
+        Self { resource: Rc::new(resource), ..self.clone() }
+    }
+
     /// The resource's number, if it has several paths.
     pub fn link_id(&self) -> Option<u64> {
         (self.resource.paths.len() > 1).then_some(self.number)

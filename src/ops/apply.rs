@@ -8,17 +8,18 @@ mod perform;
 mod plan;
 
 use std::fmt;
+use std::io::Read;
 use std::rc::Rc;
 
-pub use plan::plan;
+pub use plan::{plan, plan_where};
 
 use super::finding::Finding;
-use crate::error::Escaped;
+use crate::error::{Escaped, Result};
 use crate::inode::FileType;
 use crate::manifest::Resource;
-use crate::tree::InodeId;
+use crate::tree::{InodeId, Root};
 
-/// How to apply.
+/// How to plan.
 #[derive(Debug, Clone, Default)]
 pub struct ApplyOptions {
     /// Whether contents will be at hand: without, files with other contents are left unresolved.
@@ -29,6 +30,37 @@ pub struct ApplyOptions {
     pub threads: usize,
     /// Files that stay, whatever the manifest says: the manifest itself, if it lies in the tree.
     pub skip: Vec<InodeId>,
+    /// Names of xattrs that are neither compared nor removed.
+    pub leave_xattrs: &'static [&'static str],
+}
+
+/// Where the contents of files come from.
+pub trait Source {
+    /// Opens the contents that the file at `path` is to have.
+    ///
+    /// # Errors
+    /// The source lacks them.
+    fn contents(&self, path: &[u8], resource: &Resource) -> Result<Box<dyn Read + '_>>;
+}
+
+/// How a plan is performed.
+#[derive(Clone, Copy, Default)]
+pub struct PerformOptions<'a> {
+    /// Where contents come from.
+    pub source: Option<&'a dyn Source>,
+    /// Where what is removed goes, under its path; without, it is gone.
+    pub quarantine: Option<&'a Root>,
+    /// Writes over files whose contents differ and whose size is right, so that they keep their inode.
+    pub in_place: bool,
+}
+
+/// What performing tells, in order.
+#[derive(Debug)]
+pub enum Performed<'a> {
+    /// This was done.
+    Done(&'a Action),
+    /// This could not be done, because the source lacks the contents.
+    Unresolved(Finding),
 }
 
 /// Where the contents of a file come from.
@@ -87,6 +119,20 @@ pub enum Action {
         /// Whether it was created by this plan: what it inherited goes then.
         fresh: bool,
     },
+}
+
+impl Action {
+    /// What it does, in a word.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Remove { .. } => "remove",
+            Self::MakeDirectory { .. } => "make-directory",
+            Self::Write { .. } => "write",
+            Self::Create { .. } => "create",
+            Self::Link { .. } => "link",
+            Self::SetAttributes { .. } => "set-attributes",
+        }
+    }
 }
 
 impl fmt::Display for Action {

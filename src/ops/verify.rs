@@ -135,6 +135,8 @@ impl<R: Read> Join<'_, R> {
                     self.missing_before(&path, take)?;
                     let expected = self.take_at(&path)?;
                     match (expected, node) {
+                        // overlayfs lists a whiteout that hides nothing, and says that nothing is there.
+                        (None, Err(error)) if error.errno() == Some(Errno::NOENT.raw_os_error()) => {}
                         (expected, Err(error)) => {
                             unreadable(&path, error, expected.as_ref(), take)?;
                             self.remember_unread(path);

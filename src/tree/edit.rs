@@ -3,21 +3,26 @@
 //! the old inode or the new one, whole.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::inode::{Metadata, Scratch, copy_and_hash, open_unread, xattrs};
+use super::inode::{Metadata, Scratch, open_unread, xattrs};
 use super::root::Root;
-use crate::digest::Digest;
+use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::inode::{FileType, Xattr};
 
 /// Prefix of what lies beside its place: a run that was killed may leave one behind.
 pub const TEMPORARY_PREFIX: &str = ".continuity-";
+
+/// Bytes of a file that are copied at once.
+const COPY_BUFFER: usize = 128 << 10;
 
 /// Owner, permissions and extended attributes to give.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +55,8 @@ impl Root {
     /// `AlreadyExists`; as [`Root::parent`].
     pub fn make_directory(&self, path: &[u8]) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        rfs::mkdirat(&parent, name, Mode::RWXU).map_err(|e| failed("mkdirat", path, e))
+        rfs::mkdirat(&parent, name, Mode::RWXU).map_err(|e| failed("mkdirat", path, e))?;
+        self.settle(&parent, path)
     }
 
     /// Removes a file of any type, or an empty directory.
@@ -60,7 +66,8 @@ impl Root {
     pub fn remove(&self, path: &[u8], directory: bool) -> Result<()> {
         let (parent, name) = self.parent(path)?;
         let flags = if directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
-        rfs::unlinkat(&parent, name, flags).map_err(|e| failed("unlinkat", path, e))
+        rfs::unlinkat(&parent, name, flags).map_err(|e| failed("unlinkat", path, e))?;
+        self.settle(&parent, path)
     }
 
     /// Puts a regular file in place of whatever is at `path`, except a directory: copies `source`, checks the digest
@@ -71,8 +78,8 @@ impl Root {
     pub fn put_file(
         &self,
         path: &[u8],
-        source: OwnedFd,
-        (digest, size): (Digest, u64),
+        source: &mut dyn Read,
+        contents: (Digest, u64),
         attributes: Attributes<'_>,
     ) -> Result<()> {
         let create = |parent: &OwnedFd, temporary: &str| {
@@ -80,15 +87,36 @@ impl Root {
             rfs::openat(parent, temporary, flags, Mode::RUSR | Mode::WUSR)
         };
         self.beside(path, create, |_, _, file| {
-            let (copied, bytes) =
-                copy_and_hash(source.as_fd(), file.as_fd(), size).map_err(|e| failed("copy to", path, e))?;
-            if (copied, bytes) != (digest, size) {
-                let message = format!("{}: the source holds {copied}, not {digest}", Escaped(path));
-                let message = if bytes > size { format!("{}: the source is too long", Escaped(path)) } else { message };
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
-            set_attributes(&file, path, Attributes { remove_others: true, ..attributes })
+            let file = copy_checked(path, source, file, contents)?;
+            set_attributes(&file, path, Attributes { remove_others: true, ..attributes })?;
+            self.flush(&file, path)
         })
+    }
+
+    /// Writes over a regular file of the same size and keeps its inode: for one that is in use. Whoever looks
+    /// meanwhile sees a mixture, and so does everybody if it is interrupted.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the source has other contents, `Changed` if there is no such file; `Io` also if it is being
+    /// executed.
+    pub fn overwrite_file(
+        &self,
+        path: &[u8],
+        source: &mut dyn Read,
+        contents: (Digest, u64),
+        attributes: Attributes<'_>,
+    ) -> Result<()> {
+        let (parent, name) = self.parent(path)?;
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = rfs::openat(&parent, name, flags, Mode::empty()).map_err(|e| failed("openat", path, e))?;
+        let stat = rfs::fstat(&fd).map_err(|e| failed("fstat", path, e))?;
+        match Metadata::from_stat(&stat) {
+            Some(found) if found.file_type == FileType::Regular && found.size == contents.1 => {}
+            _ => return Err(Error::new(ErrorKind::Changed, format!("{}: its type or size changed", Escaped(path)))),
+        }
+        let fd = copy_checked(path, source, fd, contents)?;
+        set_attributes(&fd, path, attributes)?;
+        self.flush(&fd, path)
     }
 
     /// Puts a symlink, fifo or device in place of whatever is at `path`, except a directory.
@@ -135,7 +163,8 @@ impl Root {
             b"/" => self.reopen()?,
             _ => self.open_inode(path, file_type)?,
         };
-        set_attributes(&fd, path, attributes)
+        set_attributes(&fd, path, attributes)?;
+        self.flush(&fd, path)
     }
 
     /// Changes the owner of a symlink.
@@ -144,7 +173,8 @@ impl Root {
     /// As [`Root::parent`].
     pub fn set_owner(&self, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
         let (parent, name) = self.parent(path)?;
-        own(&parent, name, attributes).map_err(|e| failed("fchownat", path, e))
+        own(&parent, name, attributes).map_err(|e| failed("fchownat", path, e))?;
+        self.settle(&parent, path)
     }
 
     /// Opens a regular file or a directory for reading.
@@ -191,10 +221,57 @@ impl Root {
         });
         // Also after a rename that did nothing, because both names were the same inode.
         match rfs::unlinkat(&parent, temporary.as_str(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => made,
+            Ok(()) | Err(Errno::NOENT) => made.and_then(|()| self.settle(&parent, path)),
             Err(e) => made.and(Err(failed("unlinkat", path, e))),
         }
     }
+
+    /// What was done to an inode is on the disk, where that was asked for.
+    fn flush(&self, fd: &OwnedFd, path: &[u8]) -> Result<()> {
+        match self.durable {
+            true => rfs::fsync(fd).map_err(|e| failed("fsync", path, e)),
+            false => Ok(()),
+        }
+    }
+
+    /// What was done in the directory that holds `path` is on the disk, where that was asked for.
+    pub(super) fn settle(&self, parent: &OwnedFd, path: &[u8]) -> Result<()> {
+        if !self.durable {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rfs::openat(parent, c".", flags, Mode::empty()).map_err(|e| failed("openat", path, e))?;
+        self.flush(&fd, path)
+    }
+}
+
+/// Copies a file's contents and makes sure that they are the expected ones, digest and size.
+fn copy_checked(path: &[u8], source: &mut dyn Read, to: OwnedFd, (digest, size): (Digest, u64)) -> Result<OwnedFd> {
+    let mut to = File::from(to);
+    // One byte more tells a source that is too long.
+    let mut hashed = HashingStream::new(source.take(size.saturating_add(1)));
+    let mut buffer = vec![0; COPY_BUFFER];
+    loop {
+        match hashed.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => to.write_all(&buffer[..n]).map_err(|e| copy_failed(path, e))?,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(copy_failed(path, e)),
+        }
+    }
+    let (_, copied, bytes) = hashed.finish();
+    if bytes > size {
+        return Err(Error::new(ErrorKind::InvalidInput, format!("{}: the source is too long", Escaped(path))));
+    }
+    if (copied, bytes) != (digest, size) {
+        let message = format!("{}: the source holds {copied}, not {digest}", Escaped(path));
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(to.into())
+}
+
+fn copy_failed(path: &[u8], error: io::Error) -> Error {
+    Error::io("copy to", OsStr::from_bytes(path), error)
 }
 
 /// Sets the permissions of a fifo or device through a handle: whoever can write the directory may have put a symlink
@@ -251,7 +328,6 @@ fn raw_type(file_type: FileType) -> rfs::FileType {
     }
 }
 
-fn failed(call: &str, path: &[u8], errno: Errno) -> Error {
-    use std::os::unix::ffi::OsStrExt;
+pub(super) fn failed(call: &str, path: &[u8], errno: Errno) -> Error {
     Error::io(call, OsStr::from_bytes(path), io::Error::from(errno))
 }

@@ -241,32 +241,6 @@ fn hash(fd: BorrowedFd<'_>, before: &Stat, scratch: &mut Scratch, progress: &Pro
     Ok(hasher.finish())
 }
 
-/// Copies to the end, or until there was more than `limit`; gives the digest and the length of what was copied.
-pub(super) fn copy_and_hash(from: BorrowedFd<'_>, to: BorrowedFd<'_>, limit: u64) -> Result<(Digest, u64), Errno> {
-    let mut buffer = vec![0; READ_BUFFER];
-    let mut hasher = Hasher::default();
-    let mut total = 0;
-    loop {
-        if total > limit {
-            return Ok((hasher.finish(), total));
-        }
-        let n = match rustix::io::read(from, buffer.as_mut_slice()) {
-            Err(Errno::INTR) => continue,
-            Ok(0) => return Ok((hasher.finish(), total)),
-            n => n?,
-        };
-        hasher.update(&buffer[..n]);
-        total += n as u64;
-        let mut rest = &buffer[..n];
-        while !rest.is_empty() {
-            match rustix::io::write(to, rest) {
-                Err(Errno::INTR) => {}
-                written => rest = &rest[written?..],
-            }
-        }
-    }
-}
-
 /// Hashes an open file to its end.
 ///
 /// # Errors

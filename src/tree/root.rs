@@ -27,6 +27,8 @@ pub struct Root {
     fd: OwnedFd,
     /// False once the kernel said that it has no openat2, or a sandbox forbids it.
     openat2: AtomicBool,
+    /// Whether each change is on the disk before the next begins.
+    pub(super) durable: bool,
 }
 
 impl Root {
@@ -42,7 +44,12 @@ impl Root {
 
     /// Takes a directory handle that is already open: the root of a detached mount, for one.
     pub fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd, openat2: AtomicBool::new(true) }
+        Self { fd, openat2: AtomicBool::new(true), durable: false }
+    }
+
+    /// The same root; each change through it is on the disk, file and directory, before the call returns.
+    pub fn durable(self) -> Self {
+        Self { durable: true, ..self }
     }
 
     /// The root itself, opened anew for reading, with a position of its own.

@@ -36,11 +36,11 @@ pub enum Outcome {
 #[derive(Debug, Clone, Default)]
 pub struct Damage {
     first: Vec<Finding>,
-    count: u64,
+    pub(super) count: u64,
 }
 
 impl Damage {
-    fn add(&mut self, finding: &Finding) {
+    pub(super) fn add(&mut self, finding: &Finding) {
         if self.first.len() < NAMED {
             self.first.push(finding.clone());
         }
@@ -177,13 +177,42 @@ fn noted(layer: &Snapshot, written: Result<()>) -> Result<()> {
 pub struct Recorded(Mutex<HashMap<u64, Instant>>);
 
 impl Recorded {
+    /// Of what the check was held against, nothing is written: it may have been replaced since the check was asked
+    /// for, and then the result says nothing any more.
     fn record(&self, layer: &Snapshot, seal: Seal, began: Instant, snapshotter: &Snapshotter) -> Result<()> {
         let mut last = lock(&self.0);
+        let now = snapshotter.stat(&layer.key)?;
         if last.get(&layer.id).is_some_and(|newer| *newer > began) {
-            return snapshotter.stat(&layer.key).map(|_| ());
+            return Ok(());
         }
-        snapshotter.set_seal(&layer.key, layer.id, seal)?;
-        last.insert(layer.id, began);
+        if let Some(current) = now.seal.filter(|current| current.manifest == seal.manifest) {
+            let seal = Seal { state: seal.state, verified_at: seal.verified_at, ..current };
+            snapshotter.set_seal(&layer.key, layer.id, seal)?;
+            last.insert(layer.id, began);
+        }
+        Ok(())
+    }
+
+    /// Changes the seal as it is now, and has the last word over every check that has begun.
+    ///
+    /// # Errors
+    /// `NotFound` if the layer is gone.
+    pub fn amend(
+        &self,
+        layer: &Snapshot,
+        snapshotter: &Snapshotter,
+        change: impl FnOnce(Seal) -> Option<Seal>,
+    ) -> Result<()> {
+        let mut last = lock(&self.0);
+        let now = snapshotter.stat(&layer.key)?;
+        if now.id != layer.id {
+            let message = format!("snapshot {} is another one now", Escaped(layer.key.as_bytes()));
+            return Err(Error::new(ErrorKind::NotFound, message));
+        }
+        if let Some(seal) = now.seal.and_then(change) {
+            snapshotter.set_seal(&layer.key, layer.id, seal)?;
+            last.insert(layer.id, Instant::now());
+        }
         Ok(())
     }
 

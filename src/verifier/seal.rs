@@ -19,7 +19,8 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, BuildOptions};
 use crate::snapshotter::{Seal, SealSource, SealState, Snapshot, Snapshotter};
 use crate::tree::{Progress, Root};
-use crate::verifier::{Inner, lock};
+use crate::verifier::explain::Explainer;
+use crate::verifier::{Inner, lock, mend};
 
 /// Wait before a failed seal is tried again; doubles with each failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -69,7 +70,7 @@ impl Bell {
         }
     }
 
-    fn begin(&self, key: &str) -> Arc<Progress> {
+    pub(super) fn begin(&self, key: &str) -> Arc<Progress> {
         let progress = Arc::new(Progress::default());
         *lock(&self.current) = Some((key.to_owned(), Arc::clone(&progress)));
         // A stop that came before the line above found nothing to cancel.
@@ -79,7 +80,7 @@ impl Bell {
         progress
     }
 
-    fn stopping(&self) -> bool {
+    pub(super) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
@@ -127,10 +128,14 @@ pub fn warn_of_left_over(snapshotter: &Snapshotter) -> Result<()> {
 /// Runs until [`Bell::stop`].
 pub fn run(inner: &Inner) {
     let mut retries = HashMap::new();
+    let mut explainer = Explainer::default();
     while !inner.bell.stopping() {
-        let next = seal_pending(inner, &mut retries);
-        if inner.bell.wait(next) {
+        let sealing = seal_pending(inner, &mut retries);
+        let explaining = caught(|| Ok(explainer.run(inner))).unwrap_or_default();
+        logged(caught(|| mend::run(inner)));
+        if inner.bell.wait(sealing.into_iter().chain(explaining).min()) {
             inner.bell.settle();
+            explainer.hurry();
         }
     }
 }
@@ -169,10 +174,16 @@ fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Inst
     retries.values().map(|retry| retry.due).min()
 }
 
+fn logged(worked: Result<()>) {
+    if let Err(error) = worked {
+        log::error!("seal: {error}");
+    }
+}
+
 /// A panic over one snapshot must not leave all the others unsealed.
-fn caught(work: impl FnOnce() -> Result<()>) -> Result<()> {
+fn caught<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "sealing panicked")))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Io, "the seal worker panicked")))
 }
 
 /// Seals; that the snapshot was removed meanwhile is no failure.
@@ -216,6 +227,6 @@ mod tests {
     #[test]
     fn a_panic_is_a_failure_that_is_tried_again() {
         caught(|| Ok(())).unwrap();
-        assert_eq!(caught(|| panic!("for the test")).unwrap_err().kind(), ErrorKind::Io);
+        assert_eq!(caught(|| -> Result<()> { panic!("for the test") }).unwrap_err().kind(), ErrorKind::Io);
     }
 }

@@ -8,8 +8,14 @@ use crate::snapshotter::Labels;
 
 const LONG: Duration = Duration::from_secs(60);
 
-const POLICY: Policy =
-    Policy { on_prepare: Check::Full, on_view: Check::Full, action: Action::Refuse, deadline: LONG, threads: 1 };
+const POLICY: Policy = Policy {
+    on_prepare: Check::Full,
+    on_view: Check::Full,
+    action: Action::Refuse,
+    deadline: LONG,
+    repair: Repair::Off,
+    threads: 1,
+};
 
 struct Scene {
     verifier: Arc<Verifier>,
@@ -21,14 +27,14 @@ impl Scene {
     fn new(policy: Policy) -> Self {
         let root = tempfile::tempdir().unwrap();
         let snapshotter = Arc::new(Snapshotter::open(root.path()).unwrap());
-        let verifier = Verifier::start(root.path(), Arc::clone(&snapshotter), policy).unwrap();
+        let verifier = Verifier::start(root.path(), Arc::clone(&snapshotter), policy, None).unwrap();
         Self { verifier, snapshotter, root }
     }
 
     /// Stops the verifier and starts another one.
     fn restart(&mut self, policy: Policy) {
         self.verifier.shutdown();
-        self.verifier = Verifier::start(self.root.path(), Arc::clone(&self.snapshotter), policy).unwrap();
+        self.verifier = Verifier::start(self.root.path(), Arc::clone(&self.snapshotter), policy, None).unwrap();
     }
 
     /// Commits a layer that holds one file of that name, without telling the verifier.
@@ -400,4 +406,25 @@ fn a_deadline_that_no_clock_can_express_is_none() {
     scene.layer("one", None);
     scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
     scene.wait("one", SealState::Verified);
+}
+
+#[test]
+fn a_check_that_was_asked_for_before_the_seal_was_replaced_has_no_say() {
+    let scene = Scene::new(POLICY);
+    let sealed = scene.layer("a", None);
+    let inner = &scene.verifier.inner;
+    let derived = {
+        let mut manifest = inner.store.create().unwrap();
+        std::io::Write::write_all(&mut manifest, b"").unwrap();
+        manifest.publish().unwrap()
+    };
+    let image = crate::snapshotter::Seal {
+        state: SealState::Damaged,
+        manifest: Some(derived),
+        source: crate::snapshotter::SealSource::Image,
+        verified_at: None,
+    };
+    inner.recorded.amend(&sealed, &scene.snapshotter, |_| Some(image)).unwrap();
+    check::check(inner, &sealed, &Progress::default());
+    assert_eq!(scene.snapshotter.stat("a").unwrap().seal, Some(image));
 }

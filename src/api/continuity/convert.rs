@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Between the protocol's messages and the engine's types.
 
+pub mod image;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -137,14 +139,18 @@ pub fn layer_event(key: String) -> pb::VerifyEvent {
 }
 
 pub fn finding_event(finding: Finding) -> pb::VerifyEvent {
-    verify_event(verify_event::Event::Finding(pb::Finding {
+    verify_event(verify_event::Event::Finding(finding_message(finding)))
+}
+
+fn finding_message(finding: Finding) -> pb::Finding {
+    pb::Finding {
         path: finding.path,
         kind: finding.kind.name().into(),
         expected: finding.expected,
         found: finding.found,
         xattr: finding.xattr,
         ..Default::default()
-    }))
+    }
 }
 
 /// A finding off the wire; none if its kind is unknown to this version.

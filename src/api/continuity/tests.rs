@@ -43,9 +43,10 @@ impl Scene {
             on_view: Check::Full,
             action: Action::Refuse,
             deadline: LONG,
+            repair: crate::verifier::Repair::Off,
             threads: 1,
         };
-        let verifier = Verifier::start(&root, Arc::clone(&snapshotter), policy).unwrap();
+        let verifier = Verifier::start(&root, Arc::clone(&snapshotter), policy, None).unwrap();
         let engine = Arc::new(Engine::new(Arc::clone(&snapshotter), Arc::clone(&verifier)));
         let listener = UnixListener::bind(dir.path().join("sock")).unwrap();
         let info = Info { root, snapshots_address: "/s.sock".into() };

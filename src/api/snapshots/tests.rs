@@ -18,6 +18,7 @@ const POLICY: Policy = Policy {
     on_view: Check::Full,
     action: Action::Refuse,
     deadline: Duration::from_secs(10),
+    repair: crate::verifier::Repair::Off,
     threads: 1,
 };
 
@@ -30,7 +31,7 @@ fn with_socket<F: Future<Output = ()>>(test: impl FnOnce(Client, Arc<Engine>, st
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
-    let engine = Arc::new(Engine::open(&dir.path().join("root"), POLICY).unwrap());
+    let engine = Arc::new(Engine::open(&dir.path().join("root"), POLICY, None).unwrap());
     runtime.block_on(async {
         let socket = dir.path().join("s.sock");
         let listener = UnixListener::bind(&socket).unwrap();
@@ -190,7 +191,7 @@ fn a_request_of_more_than_4_mib_is_taken() {
 
 /// An engine with a sealed layer `slow` whose check takes hours.
 fn engine_with_a_slow_layer(root: &Path, deadline: Duration) -> Arc<Engine> {
-    let engine = Arc::new(Engine::open(root, Policy { deadline, ..POLICY }).unwrap());
+    let engine = Arc::new(Engine::open(root, Policy { deadline, ..POLICY }, None).unwrap());
     let mounts = engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
     let file = Path::new(&mounts[0].source).join("file");
     std::fs::write(&file, "small").unwrap();

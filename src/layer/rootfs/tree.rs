@@ -137,6 +137,34 @@ impl Tree {
         self.inode(directory).names.as_ref()?.get(name).copied()
     }
 
+    /// Whether an entry of the layer's tar put there what lies at a path.
+    pub fn is_unpacked(&self, path: &[u8]) -> bool {
+        let mut at = ROOT;
+        let mut unpacked = false;
+        for component in path.split(|&byte| byte == b'/').filter(|component| !component.is_empty()) {
+            let Some(name) = self.look_up(at, component) else { return false };
+            (at, unpacked) = (name.inode, name.unpacked);
+        }
+        unpacked
+    }
+
+    /// Whether, as the upper layer of an overlay, it hides what lies at a path beneath it.
+    pub fn hides_below(&self, path: &[u8]) -> bool {
+        let mut at = ROOT;
+        let mut components = path.split(|&byte| byte == b'/').filter(|component| !component.is_empty()).peekable();
+        while let Some(component) = components.next() {
+            let Some(name) = self.look_up(at, component) else { return false };
+            let inode = self.inode(name.inode);
+            let is_above = components.peek().is_some();
+            let is_directory = inode.file_type() == FileType::Directory;
+            if inode.is_whiteout() || is_above && (!is_directory || inode.is_opaque()) {
+                return true;
+            }
+            at = name.inode;
+        }
+        false
+    }
+
     /// The names of a directory; none of anything else.
     pub fn names(&self, directory: u32) -> impl Iterator<Item = (&[u8], Name)> {
         self.inode(directory).names.iter().flat_map(|names| names.iter().map(|(name, entry)| (&**name, *entry)))

@@ -2,15 +2,19 @@
 //! The changes of a plan, one after the other.
 
 use std::collections::HashSet;
-use std::os::fd::OwnedFd;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 
 use super::plan::is_below;
-use super::{Action, ApplyPlan, ApplyReport, Contents};
+use super::{Action, ApplyPlan, ApplyReport, Contents, PerformOptions, Performed, Source};
+use crate::digest::HashingStream;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::inode::FileType;
 use crate::manifest::Resource;
 use crate::ops::finding::{Finding, FindingKind};
-use crate::tree::{Attributes, Progress, Root, Special, hash_file};
+use crate::tree::{Attributes, Progress, Root, Special, TEMPORARY_PREFIX};
 
 impl Action {
     /// The path that it changes.
@@ -27,8 +31,8 @@ impl Action {
 }
 
 impl ApplyPlan {
-    /// Performs the plan, with contents from `source`, and writes what was changed to the disk. A file whose
-    /// contents the source lacks goes to `report` and the rest goes on.
+    /// Performs the plan and writes what was changed to the disk. A file whose contents the source lacks is told and
+    /// the rest goes on.
     ///
     /// # Errors
     /// The first change that fails for another reason; what was done before stays done, and planning again finds
@@ -36,62 +40,23 @@ impl ApplyPlan {
     pub fn perform(
         &self,
         root: &Root,
-        source: Option<&Root>,
+        options: &PerformOptions<'_>,
         progress: &Progress,
-        report: &mut dyn FnMut(Finding) -> Result<()>,
+        report: &mut dyn FnMut(Performed<'_>) -> Result<()>,
     ) -> Result<ApplyReport> {
         let mut total = ApplyReport::default();
-        let performed = self.perform_all(root, source, progress, &mut total, report);
+        let performed = Performer { plan: self, root, options }.all(progress, &mut total, report);
         // What was done before an error is done, too.
         let synced = if total.done > 0 { root.sync() } else { Ok(()) };
         performed.and(synced).map(|()| total)
     }
 
-    fn perform_all(
-        &self,
-        root: &Root,
-        source: Option<&Root>,
-        progress: &Progress,
-        total: &mut ApplyReport,
-        report: &mut dyn FnMut(Finding) -> Result<()>,
-    ) -> Result<()> {
-        let mut tell = |action: &Action, error: Error| {
-            report(Finding {
-                path: action.path().to_vec(),
-                kind: FindingKind::Digest,
-                xattr: Vec::new(),
-                expected: String::new(),
-                found: error.to_string(),
-            })
-        };
-        // Directories that stay, because the contents of the file in their place are not to be had.
-        let mut staying = HashSet::new();
-        for action in self.replacing_directories() {
-            if let Err(error) = check_source(action, source) {
-                tell(action, error)?;
-                staying.insert(action.path());
-            }
-        }
-        // Files that keep what they have, likewise.
-        let mut kept = HashSet::new();
-        for action in &self.actions {
-            progress.check()?;
-            let stays = |path: &[u8]| staying.iter().any(|staying| *staying == path || is_below(path, staying));
-            let on_kept = matches!(action, Action::Link { to, .. } if kept.contains(to.as_slice()) || stays(to));
-            if stays(action.path()) || on_kept {
-                continue;
-            }
-            match self.perform_one(action, root, source) {
-                Ok(()) => total.done += 1,
-                Err(Unresolved::Source(error)) => {
-                    tell(action, error)?;
-                    kept.insert(action.path());
-                }
-                Err(Unresolved::Other(error)) => return Err(error),
-            }
-        }
-        total.unresolved = (staying.len() + kept.len()) as u64;
-        Ok(())
+    /// The files whose contents have to come from a source: what each is to be.
+    pub fn contents(&self) -> impl Iterator<Item = (&[u8], &Resource)> {
+        self.actions.iter().filter_map(|action| match action {
+            Action::Write { path, resource, contents: Contents::Source } => Some((path.as_slice(), &**resource)),
+            _ => None,
+        })
     }
 
     /// Files that take the place of a directory, which goes before they come.
@@ -107,27 +72,66 @@ impl ApplyPlan {
         let is_write = |action: &&Action| matches!(action, Action::Write { .. });
         self.actions.iter().filter(is_write).filter(move |action| directories.contains(action.path()))
     }
+}
 
-    fn perform_one(&self, action: &Action, root: &Root, source: Option<&Root>) -> Result<(), Unresolved> {
-        match action {
-            Action::Remove { path, directory } => root.remove(path, *directory)?,
-            Action::MakeDirectory { path } => root.make_directory(path)?,
-            Action::Write { path, resource, contents } => {
-                let file = open_contents(path, resource, contents, root, source).map_err(Unresolved::Source)?;
-                let Some(digest) = resource.digest else { return Ok(()) };
-                root.put_file(path, file, (digest, resource.size), attributes_of(resource, true)).map_err(
-                    |e| match e.kind() {
-                        ErrorKind::InvalidInput => Unresolved::Source(e),
-                        _ => Unresolved::Other(e),
-                    },
-                )?;
+struct Performer<'a> {
+    plan: &'a ApplyPlan,
+    root: &'a Root,
+    options: &'a PerformOptions<'a>,
+}
+
+impl Performer<'_> {
+    fn all(
+        &self,
+        progress: &Progress,
+        total: &mut ApplyReport,
+        report: &mut dyn FnMut(Performed<'_>) -> Result<()>,
+    ) -> Result<()> {
+        // Directories that stay, because the contents of the file in their place are not to be had.
+        let mut staying = HashSet::new();
+        for action in self.plan.replacing_directories() {
+            if let Err(error) = self.check_source(action) {
+                report(unresolved(action, &error))?;
+                staying.insert(action.path());
             }
+        }
+        // Files that keep what they have, likewise.
+        let mut kept = HashSet::new();
+        for action in &self.plan.actions {
+            progress.check()?;
+            let stays = |path: &[u8]| staying.iter().any(|staying| *staying == path || is_below(path, staying));
+            let on_kept = matches!(action, Action::Link { to, .. } if kept.contains(to.as_slice()) || stays(to));
+            if stays(action.path()) || on_kept {
+                continue;
+            }
+            match self.one(action) {
+                Ok(()) => {
+                    total.done += 1;
+                    report(Performed::Done(action))?;
+                }
+                Err(Unresolved::Source(error)) => {
+                    report(unresolved(action, &error))?;
+                    kept.insert(action.path());
+                }
+                Err(Unresolved::Other(error)) => return Err(error),
+            }
+        }
+        total.unresolved = (staying.len() + kept.len()) as u64;
+        Ok(())
+    }
+
+    fn one(&self, action: &Action) -> Result<(), Unresolved> {
+        let root = self.root;
+        match action {
+            Action::Remove { path, directory } => self.remove(path, *directory)?,
+            Action::MakeDirectory { path } => root.make_directory(path)?,
+            Action::Write { path, resource, contents } => self.write(path, resource, contents)?,
             Action::Create { path, resource } => {
                 root.put_special(path, special_of(resource), attributes_of(resource, true))?;
             }
             Action::Link { path, to } => root.put_link(path, to)?,
             Action::SetAttributes { path, resource, fresh } => {
-                let attributes = attributes_of(resource, self.prune || *fresh);
+                let attributes = attributes_of(resource, self.plan.prune || *fresh);
                 match resource.mode.file_type() {
                     FileType::Symlink => root.set_owner(path, attributes)?,
                     FileType::Directory => root.set_attributes(path, FileType::Directory, attributes)?,
@@ -137,50 +141,107 @@ impl ApplyPlan {
         }
         Ok(())
     }
-}
 
-/// Opens what holds the contents of a file.
-fn open_contents(
-    path: &[u8],
-    resource: &Resource,
-    contents: &Contents,
-    root: &Root,
-    source: Option<&Root>,
-) -> Result<OwnedFd> {
-    let (from, origin) = match (contents, source) {
-        (Contents::Tree(origin), _) => (root, origin.as_slice()),
-        (Contents::Source, Some(source)) => (source, path),
-        (Contents::Source, None) => return Err(Error::new(ErrorKind::InvalidInput, "no source of contents")),
-    };
-    // A group of hard links may lie in the source under any of its names.
-    let mut first = from.open_inode(origin, FileType::Regular);
-    for name in &resource.paths {
-        match first {
-            Err(error) if error.kind() == ErrorKind::NotFound && name != origin => {
-                first = from.open_inode(name, FileType::Regular).map_err(|_| error);
+    /// Removes, or moves away what is worth it: what an interrupted run of ours left is not.
+    fn remove(&self, path: &[u8], directory: bool) -> Result<()> {
+        let name = &path[path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1)..];
+        match self.options.quarantine {
+            Some(quarantine) if !name.starts_with(TEMPORARY_PREFIX.as_bytes()) => {
+                self.root.move_away(path, directory, quarantine)
             }
-            _ => break,
+            _ => self.root.remove(path, directory),
         }
     }
-    first.map_err(|error| error.context("source"))
+
+    fn write(&self, path: &[u8], resource: &Resource, contents: &Contents) -> Result<(), Unresolved> {
+        let Some(digest) = resource.digest else { return Ok(()) };
+        let attributes = attributes_of(resource, true);
+        if self.options.in_place && *contents == Contents::Source && self.fits(path, resource)? {
+            let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
+            let contents = (digest, resource.size);
+            return self.root.overwrite_file(path, &mut *source, contents, attributes).map_err(Unresolved::of_write);
+        }
+        let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
+        self.root.put_file(path, &mut *source, (digest, resource.size), attributes).map_err(Unresolved::of_write)
+    }
+
+    /// Whether what is at `path` is a file of the right size that no other path leads to.
+    fn fits(&self, path: &[u8], resource: &Resource) -> Result<bool> {
+        Ok(self.root.metadata(path)?.is_some_and(|found| {
+            found.file_type == FileType::Regular
+                && found.size == resource.size
+                && found.links == resource.paths.len() as u64
+        }))
+    }
+
+    /// Opens what holds the contents of a file.
+    fn open(&self, path: &[u8], resource: &Resource, contents: &Contents) -> Result<Box<dyn Read + '_>> {
+        match (contents, self.options.source) {
+            (Contents::Tree(origin), _) => {
+                let file = self.root.open_inode(origin, FileType::Regular).map_err(|error| error.context("source"))?;
+                Ok(Box::new(File::from(file)))
+            }
+            (Contents::Source, Some(source)) => {
+                source.contents(path, resource).map_err(|error| error.context("source"))
+            }
+            (Contents::Source, None) => Err(Error::new(ErrorKind::InvalidInput, "no source of contents")),
+        }
+    }
+
+    /// Makes sure that the source holds the contents that `action` needs.
+    fn check_source(&self, action: &Action) -> Result<()> {
+        let Action::Write { path, resource, contents: Contents::Source } = action else { return Ok(()) };
+        let mut hashed = HashingStream::new(self.open(path, resource, &Contents::Source)?);
+        io::copy(&mut hashed, &mut io::sink())
+            .map_err(|e| Error::io("read", OsStr::from_bytes(path), e).context("source"))?;
+        match hashed.finish().1 {
+            found if resource.digest == Some(found) => Ok(()),
+            found => Err(Error::new(ErrorKind::InvalidInput, format!("{}: the source holds {found}", Escaped(path)))),
+        }
+    }
 }
 
-/// Makes sure that the source holds the contents that `action` needs.
-fn check_source(action: &Action, source: Option<&Root>) -> Result<()> {
-    let (Action::Write { path, resource, contents: Contents::Source }, Some(source)) = (action, source) else {
-        return Ok(());
-    };
-    let file = open_contents(path, resource, &Contents::Source, source, Some(source))?;
-    match hash_file(&file)? {
-        found if resource.digest == Some(found) => Ok(()),
-        found => Err(Error::new(ErrorKind::InvalidInput, format!("{}: the source holds {found}", Escaped(path)))),
+impl Source for Root {
+    /// The same path of a directory.
+    fn contents(&self, path: &[u8], resource: &Resource) -> Result<Box<dyn Read + '_>> {
+        // A group of hard links may lie in the source under any of its names.
+        let mut first = self.open_inode(path, FileType::Regular);
+        for name in &resource.paths {
+            match first {
+                Err(error) if error.kind() == ErrorKind::NotFound && name != path => {
+                    first = self.open_inode(name, FileType::Regular).map_err(|_| error);
+                }
+                _ => break,
+            }
+        }
+        Ok(Box::new(File::from(first?)))
     }
+}
+
+fn unresolved<'a>(action: &Action, error: &Error) -> Performed<'a> {
+    Performed::Unresolved(Finding {
+        path: action.path().to_vec(),
+        kind: FindingKind::Digest,
+        xattr: Vec::new(),
+        expected: String::new(),
+        found: error.to_string(),
+    })
 }
 
 enum Unresolved {
     /// The contents are not to be had.
     Source(Error),
     Other(Error),
+}
+
+impl Unresolved {
+    /// What writing a file failed with.
+    fn of_write(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidInput => Self::Source(error),
+            _ => Self::Other(error),
+        }
+    }
 }
 
 impl From<Error> for Unresolved {

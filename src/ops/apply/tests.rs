@@ -20,7 +20,8 @@ fn apply(dir: &Path, manifest: &[u8], source: Option<&Path>, prune: bool) -> Res
     let options = ApplyOptions { source: source.is_some(), prune, threads: 1, ..ApplyOptions::default() };
     let plan = plan(&root, manifest, &options, &Progress::default())?;
     let source = source.map(Root::open).transpose()?;
-    let report = plan.perform(&root, source.as_ref(), &Progress::default(), &mut |_| Ok(()))?;
+    let options = PerformOptions { source: source.as_ref().map(|root| root as &dyn Source), ..Default::default() };
+    let report = plan.perform(&root, &options, &Progress::default(), &mut |_| Ok(()))?;
     Ok((report, plan.actions.len(), plan.unresolved.len()))
 }
 
@@ -252,7 +253,7 @@ fn sockets_and_the_manifest_itself_are_treated_as_what_they_are() {
     let id = InodeId { dev: stat.dev(), ino: stat.ino() };
     let options = ApplyOptions { prune: true, skip: vec![id], ..ApplyOptions::default() };
     let plan = plan(&root, manifest.as_slice(), &options, &Progress::default()).unwrap();
-    plan.perform(&root, None, &Progress::default(), &mut |_| Ok(())).unwrap();
+    plan.perform(&root, &PerformOptions::default(), &Progress::default(), &mut |_| Ok(())).unwrap();
     assert!(dir.path().join("m.pb").exists());
     assert!(!dir.path().join("extra").exists());
 }

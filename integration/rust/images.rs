@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A client of the daemon about images and containers. The daemon, containerd and the damage are somebody else's:
+//! `integration/tests/repair.sh` runs this with the environment that [`Scene`] reads.
+
+use std::time::Duration;
+
+use continuity::api::continuity::proto::continuity as pb;
+use continuity::api::continuity::proto::continuity_ttrpc::ContinuityClient;
+use pb::verify_image_request::Subject;
+use pb::{build_event, diff_event, image_event, repair_event};
+use ttrpc::r#async::Client;
+use ttrpc::{Code, context};
+
+/// What the environment says.
+struct Scene {
+    client: ContinuityClient,
+    /// Reference of an image of three layers that is unpacked by [`Scene::snapshotter`].
+    image: String,
+    snapshotter: String,
+    /// A path of it that layer 2 has put there, and that is damaged there.
+    path: String,
+    /// What `image manifest` writes for it.
+    derived: Vec<u8>,
+    /// A container of it that changed that path, and it alone.
+    container: String,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        let var = |name: &str| std::env::var(format!("CONTINUITY_TEST_{name}")).expect(name);
+        let client = Client::connect(&format!("unix://{}", var("ADDRESS"))).await.unwrap();
+        Self {
+            client: ContinuityClient::new(client),
+            image: var("IMAGE"),
+            snapshotter: var("SNAPSHOTTER"),
+            path: var("PATH_DAMAGED"),
+            derived: std::fs::read(var("DERIVED")).unwrap(),
+            container: var("CONTAINER"),
+        }
+    }
+
+    fn verify(&self, subject: Subject) -> pb::VerifyImageRequest {
+        pb::VerifyImageRequest { subject: Some(subject), snapshotter: self.snapshotter.clone(), ..Default::default() }
+    }
+
+    /// Findings, the verdicts, and the sum.
+    async fn verified(&self, subject: Subject) -> ttrpc::Result<(Vec<pb::ImageFinding>, Vec<u64>, u64)> {
+        let request = self.verify(subject);
+        let mut stream = self.client.verify_image(context::Context::default(), &request).await?;
+        let (mut findings, mut ends, mut sum) = (Vec::new(), Vec::new(), None);
+        while let Some(event) = stream.recv().await? {
+            match event.event.unwrap() {
+                image_event::Event::Finding(finding) => findings.push(finding),
+                image_event::Event::End(end) => ends.push(end.summary.findings),
+                image_event::Event::Summary(summary) => sum = Some(summary.findings),
+                image_event::Event::Unchecked(why) => panic!("{why}"),
+                _ => {}
+            }
+        }
+        Ok((findings, ends, sum.unwrap()))
+    }
+
+    async fn repaired(&self, dry_run: bool) -> (Vec<pb::RepairChange>, pb::RepairEnd) {
+        let request = pb::RepairImageRequest {
+            image: self.image.clone(),
+            snapshotter: self.snapshotter.clone(),
+            dry_run,
+            ..Default::default()
+        };
+        let mut stream = self.client.repair_image(context::Context::default(), &request).await.unwrap();
+        let (mut changes, mut ended) = (Vec::new(), None);
+        while let Some(event) = stream.recv().await.unwrap() {
+            match event.event.unwrap() {
+                repair_event::Event::Change(change) => changes.push(change),
+                repair_event::Event::End(end) => ended = Some(end),
+                repair_event::Event::Failed(why) => panic!("{why}"),
+                _ => {}
+            }
+        }
+        (changes, ended.unwrap())
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs a daemon and a containerd"]
+async fn an_image_is_listed_derived_traced_verified_and_repaired() {
+    let scene = Scene::new().await;
+    let mut stream =
+        scene.client.list_images(context::Context::default(), &pb::ListImagesRequest::new()).await.unwrap();
+    let mut listed = Vec::new();
+    while let Some(image) = stream.recv().await.unwrap() {
+        listed.push(image);
+    }
+    let info = listed.iter().find(|image| image.name == scene.image).unwrap();
+    assert_eq!(info.layers, 3);
+    assert!(info.verdicts.iter().any(|verdict| verdict.snapshotter == scene.snapshotter));
+
+    let request = pb::DeriveManifestRequest { image: scene.image.clone(), ..Default::default() };
+    let mut stream = scene.client.derive_manifest(context::Context::default(), &request).await.unwrap();
+    let (mut derived, mut digest) = (Vec::new(), String::new());
+    while let Some(event) = stream.recv().await.unwrap() {
+        match event.event.unwrap() {
+            build_event::Event::Chunk(chunk) => derived.extend(chunk),
+            build_event::Event::Summary(summary) => digest = summary.digest,
+            _ => {}
+        }
+    }
+    assert_eq!(derived, scene.derived);
+    assert!(digest.starts_with("sha256:"));
+
+    let path = scene.path.clone().into_bytes();
+    let request = pb::TraceImageRequest { image: scene.image.clone(), path: path.clone(), ..Default::default() };
+    let mut stream = scene.client.trace_image(context::Context::default(), &request).await.unwrap();
+    let touch = stream.recv().await.unwrap().unwrap();
+    assert_eq!((touch.touched.as_str(), touch.layer.number, touch.inode.type_.as_str()), ("added", 2, "file"));
+
+    let image = Subject::Image(scene.image.clone());
+    let (findings, ends, sum) = scene.verified(image.clone()).await.unwrap();
+    assert_eq!((ends, sum), (vec![1], 1));
+    assert_eq!((findings[0].finding.path.as_slice(), findings[0].finding.kind.as_str()), (path.as_slice(), "digest"));
+    assert_eq!(findings[0].layer.number, 2);
+    assert!(scene.verified(Subject::All(true)).await.unwrap().2 >= 1);
+
+    let (planned, _) = scene.repaired(true).await;
+    assert_eq!(scene.verified(image.clone()).await.unwrap().2, 1, "a dry run changes nothing");
+    let (changes, end) = scene.repaired(false).await;
+    assert_eq!(changes, planned);
+    assert_eq!((changes[0].action.as_str(), changes[0].path.as_slice()), ("write", path.as_slice()));
+    assert_eq!((end.changes, end.left), (1, 0));
+    assert_eq!(scene.verified(image).await.unwrap(), (Vec::new(), vec![0], 0));
+}
+
+#[tokio::test]
+#[ignore = "needs a daemon and a containerd"]
+async fn what_a_container_changed_is_told() {
+    let scene = Scene::new().await;
+    let request = pb::DiffContainerRequest { id: scene.container.clone(), ..Default::default() };
+    let mut stream = scene.client.diff_container(context::Context::default(), &request).await.unwrap();
+    let (mut changes, mut sum) = (Vec::new(), 0);
+    while let Some(event) = stream.recv().await.unwrap() {
+        match event.event.unwrap() {
+            diff_event::Event::Change(change) => changes.push(change),
+            diff_event::Event::Summary(summary) => sum = summary.findings,
+            _ => {}
+        }
+    }
+    let change = changes.iter().find(|change| change.path == scene.path.as_bytes()).unwrap();
+    assert_eq!(change.kind, "changed");
+    assert!(change.differences.iter().any(|finding| finding.kind == "digest"));
+    assert_ne!(change.image.digest, change.container.digest);
+    assert_eq!(sum, changes.len() as u64);
+}
+
+#[tokio::test]
+#[ignore = "needs a daemon and a containerd"]
+async fn what_is_not_there_or_makes_no_sense_is_said() {
+    let scene = Scene::new().await;
+    let code = |result: ttrpc::Result<_>| match result {
+        Err(ttrpc::Error::RpcStatus(status)) => status.code(),
+        _ => panic!("taken"),
+    };
+    assert_eq!(code(scene.verified(Subject::Image("continuity.test/none:v1".into())).await), Code::NOT_FOUND);
+    assert_eq!(code(scene.verified(Subject::All(false)).await), Code::INVALID_ARGUMENT);
+    assert_eq!(code(scene.verified(Subject::Snapshot("none".into())).await), Code::NOT_FOUND);
+    let request =
+        pb::DeriveManifestRequest { image: scene.image.clone(), platform: "nonsense".into(), ..Default::default() };
+    let mut stream = scene.client.derive_manifest(context::Context::default(), &request).await.unwrap();
+    assert!(
+        matches!(stream.recv().await, Err(ttrpc::Error::RpcStatus(status)) if status.code() == Code::INVALID_ARGUMENT)
+    );
+}
+
+/// The caller looks whether a lease or a view is left.
+#[tokio::test]
+#[ignore = "needs a daemon and a containerd"]
+async fn a_client_that_goes_away_ends_its_check() {
+    let scene = Scene::new().await;
+    let request = scene.verify(Subject::All(true));
+    let mut stream = scene.client.verify_image(context::Context::default(), &request).await.unwrap();
+    stream.recv().await.unwrap();
+    drop((stream, scene));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+}

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+# What is damaged is found, laid to its layer, and mended in place from the image's layers, with every snapshotter whose
+# layers are directories; what can't be mended is left as it is, and said.
+
+readonly MENDABLE=$ODD:mendable
+
+suite_setup() {
+	start_story
+	mkdir -p "$work/odd"
+	cd "$work/odd"
+	odd_image mendable odd_base odd_mendable odd_start
+	odd_image hundreds odd_base odd_hundreds
+	local snapshotter
+	for snapshotter in overlayfs native continuity; do
+		ctr images import --base-name "$ODD" --snapshotter "$snapshotter" mendable.tar
+	done
+	ctr images import --base-name "$ODD" --snapshotter overlayfs hundreds.tar
+}
+
+suite_teardown() {
+	stop_story
+	rm -rf "$work/odd" "$work/state"
+}
+
+# Many files, for what takes a while.
+odd_hundreds() {
+	local n
+	mkdir many
+	for n in {1..400}; do printf 'file %s\n' "$n" >"many/$n"; done
+	pack "$1"
+}
+
+image() { continuity --containerd-address "$containerd_socket" image "$@"; }
+
+# repair REFERENCE [OPTIONS...]: with a state directory of our own.
+repair() { image repair --root "$work/state" "$@"; }
+
+# directory_with SNAPSHOTTER FILE: where a snapshotter keeps what the layer has put there that has FILE.
+directory_with() {
+	local root=$work/containerd/root directory
+	case $1 in
+	continuity) root=$continuity_root/snapshots ;;
+	*) root=$root/io.containerd.snapshotter.v1.$1/snapshots ;;
+	esac
+	for directory in "$root"/*/fs "$root"/*; do
+		[[ -e $directory/$2 ]] || continue
+		# Without directories of its own, the last layer's shows everything.
+		[[ $1 != native || $2 != app/device || -e $directory/app/start ]] || continue
+		say "$directory"
+		return
+	done
+	fail "no directory of $1 has $2"
+}
+
+run_mendable() {
+	ctr run --rm --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/mended" "$MENDABLE" mended "${@:2}"
+}
+
+# Each: "finding | change, in the directory of the layer that has app/message".
+readonly DAMAGES=(
+	'digest | flip_byte app/message 5'
+	'size | touch -r app/message "$here/times"; : >app/message; touch -r "$here/times" app/message'
+	'mode | chmod 0600 app/message'
+	'uid | chown 5 app/message'
+	'gid | chown :5 app/lib'
+	'xattr-differs | setfattr -n user.origin -v x app/message'
+	'xattr-missing | setfattr -x user.origin app/message'
+	'xattr-extra | setfattr -n user.more -v x app/lib'
+	'xattr-missing | setfattr -x security.capability app/capable'
+	'target | ln -sfn elsewhere app/lib/link'
+	'missing | rm app/message'
+	'missing | rm -r app/lib'
+	'extra | touch app/extra'
+	'extra | mkdir -p app/more/of/it; echo x >app/more/of/it/file'
+	'type | mv app/lib "$here/lib"; ln -s "$here/lib" app/lib'
+	'type | rm app/message; mkdir -p app/message/not/a/file'
+	'hardlink-broken | cp -p app/lib/tool app/lib/copy; mv app/lib/copy app/lib/tool'
+	'hardlink-made | ln -f app/message app/capable'
+	'device | rm app/device; mknod app/device c 1 5'
+)
+# Those of layers that are stacked.
+readonly STACKED_DAMAGES=(
+	'extra | rm opt/data/removed'
+	'missing | mknod app/lib/../../bin/id c 0 0 2>/dev/null || { mkdir bin; mknod bin/id c 0 0; }'
+	'extra | setfattr -x trusted.overlay.opaque srv/cache'
+)
+each_damage=(overlayfs native continuity)
+case_damage() {
+	local directory row finding change damages=("${DAMAGES[@]}")
+	[[ $1 == native ]] || damages+=("${STACKED_DAMAGES[@]}")
+	directory=$(directory_with "$1" app/device)
+	for row in "${damages[@]}"; do
+		say "$1: $row"
+		IFS='|' read -r finding change <<<"$row"
+		mended "$1" "$directory" "${finding// /}" "$change"
+	done
+	same "$(run_mendable "$1" /app/start)" "$STORY_TEXT"
+}
+
+# mended SNAPSHOTTER DIRECTORY FINDING CHANGE: found, laid to its layer, mended, verified; the container runs again.
+mended() {
+	local snapshotter=$1 directory=$2 finding=$3 layer=2
+	(cd "$directory" && eval "$4")
+	exits 1 image verify "$MENDABLE" --snapshotter "$snapshotter" >findings
+	# Where layers have no directory of their own, what no layer has put there is laid to the last one.
+	if [[ $snapshotter == native && $finding == extra ]]; then layer=3; fi
+	grep -E "^/.*: $finding.* \(layer $layer sha256:[0-9a-f]{64}" findings >/dev/null || {
+		cat findings >&2
+		fail "$finding in $snapshotter is not laid to layer $layer"
+	}
+	exits 1 repair "$MENDABLE" --snapshotter "$snapshotter" --dry-run >plan
+	holds plan ' changes planned'
+	exits 1 image verify "$MENDABLE" --snapshotter "$snapshotter" | cmp - findings
+	exits 0 repair "$MENDABLE" --snapshotter "$snapshotter" >changes
+	holds changes "$MENDABLE in $snapshotter: repaired,"
+	same "$(head -n -1 plan)" "$(head -n -1 changes | sed 's/, kept as .*//')"
+	exits 0 image verify "$MENDABLE" --snapshotter "$snapshotter" >verdict
+	exits 0 repair "$MENDABLE" --snapshotter "$snapshotter" >nothing
+	same "$(cat nothing)" "$MENDABLE in $snapshotter: intact, 0 changes made, 0 findings left"
+	same "$(run_mendable "$snapshotter" /app/start)" "$STORY_TEXT"
+}
+
+# Everything at once, and in every snapshotter at once.
+case_all_of_it_at_once() {
+	local snapshotter directory row
+	for snapshotter in overlayfs native continuity; do
+		directory=$(directory_with "$snapshotter" app/device)
+		(cd "$directory" && rm -r app/lib app/message && chmod 0700 app && touch app/extra)
+	done
+	exits 0 repair "$MENDABLE" >changes
+	same "$(grep -c ': repaired,' changes)" 3
+	exits 0 image verify "$MENDABLE"
+	for snapshotter in overlayfs native continuity; do same "$(run_mendable "$snapshotter" /app/start)" "$STORY_TEXT"; done
+}
+
+# What seals say and what the image says is the same: our own snapshotter gives the layer out again.
+case_our_own_snapshots_are_given_out_again() {
+	local directory
+	wait_for_seals
+	directory=$(directory_with continuity app/device)
+	flip_byte "$directory/app/message" 5
+	! run_mendable continuity /app/start 2>error || fail "a damaged layer was used"
+	holds error damaged
+	exits 0 repair "$MENDABLE" --snapshotter continuity
+	same "$(run_mendable continuity /app/start)" "$STORY_TEXT"
+}
+
+case_what_is_removed_is_kept() {
+	local directory kept
+	directory=$(directory_with overlayfs app/device)
+	mkdir -p "$directory/app/more/of"
+	printf 'somebody needs it\n' >"$directory/app/more/of/file"
+	ln -s nowhere "$directory/app/more/link"
+	setfattr -n user.mine -v 1 "$directory/app/more/of/file"
+	: >"$directory/app/.continuity-0123456789abcdef"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs >changes
+	kept=$(sed -n 's|^remove /app/more/of/file (layer 2 .*), kept as ||p' changes)
+	[[ $kept == "$work"/state/quarantine/20*/overlayfs/layer-2/app/more/of/file ]] || fail "$(cat changes)"
+	same "$(cat "$kept")" 'somebody needs it'
+	same "$(getfattr --only-values -n user.mine "$kept" 2>/dev/null)" 1
+	same "$(readlink "$(dirname "$kept")/../link")" nowhere
+	same "$(stat -c %a "$work/state/quarantine")" 700
+	# What we left ourselves is nobody's.
+	[[ -z $(find "$work/state" -name '.continuity-*') ]] || fail "kept our own debris"
+	[[ ! -e $directory/app/more && -z $(find "$directory" -name '.continuity-*') ]] || fail "not removed"
+}
+
+case_it_is_kept_on_another_filesystem() {
+	rm -rf "$work/state"
+	mkdir "$work/state"
+	mount -t tmpfs -o mode=0700 none "$work/state"
+	on_leave='umount "$work/state"'
+	case_what_is_removed_is_kept
+	mend
+}
+
+# A container that runs: its layers are left alone, by name, but for who insists.
+each_in_use=(overlayfs continuity)
+case_in_use() {
+	local directory inode
+	directory=$(directory_with "$1" app/device)
+	ctr run --detach --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/user" \
+		"$MENDABLE" user /bin/sleep 600
+	on_leave="ctr task kill --signal KILL user; wait_until 10 ended user; ctr task delete user || true
+		ctr containers delete user"
+	flip_byte "$directory/app/message" 5
+	inode=$(stat -c %i "$directory/app/message")
+	exits 1 repair "$MENDABLE" --snapshotter "$1" --dry-run
+	exits 2 repair "$MENDABLE" --snapshotter "$1" 2>error
+	holds error 'layer-2 by default/user'
+	exits 1 image verify "$MENDABLE" --snapshotter "$1"
+	exits 0 repair "$MENDABLE" --snapshotter "$1" --force
+	# Only contents of equal size differed: the inode is the same, and the container sees them.
+	same "$(stat -c %i "$directory/app/message")" "$inode"
+	same "$(ctr task exec --exec-id look user cat /app/message)" "$STORY_TEXT"
+	mend
+}
+
+ended() { ctr task ls | grep -E "^$1 .*STOPPED"; }
+
+case_without_the_blob_nothing_is_changed() {
+	local layer directory blob
+	directory=$(directory_with overlayfs app/device)
+	layer=$(ctr content get "$(ctr images ls "name==$MENDABLE" | awk 'NR == 2 { print $3 }')" | jq -r '.layers[1].digest')
+	blob=$work/containerd/root/io.containerd.content.v1.content/blobs/sha256/${layer#sha256:}
+	mv "$blob" "$work/blob"
+	on_leave='mv "$work/blob" "$blob"; exits 0 repair "$MENDABLE" --snapshotter overlayfs'
+	flip_byte "$directory/app/message" 5
+	touch "$directory/app/extra"
+	exits 2 repair "$MENDABLE" --snapshotter overlayfs 2>error
+	holds error "$layer"
+	holds error "content fetch $MENDABLE"
+	[[ -e $directory/app/extra ]] || fail "something was changed"
+	mend
+	[[ ! -e $directory/app/extra ]] || fail "not repaired"
+}
+
+# Killed at any moment, each file is the old one or the new one, and another run finishes.
+case_interrupted_it_is_finished_by_the_next() {
+	local directory n pid file killed=0
+	directory=$(directory_with overlayfs many/1)
+	for n in 1 3 5 7 9; do
+		for file in "$directory"/many/*; do printf 'damaged\n' >"$file"; done
+		mkdir "$directory/many/more" && touch "$directory"/many/more/{1..100}
+		repair "$ODD:hundreds" --snapshotter overlayfs >changes 2>&1 &
+		pid=$!
+		# It has begun to change something, and is somewhere in it.
+		wait_until 20 grep -q '^write' changes || fail "$(cat changes)"
+		sleep "0.0$n"
+		kill -KILL "$pid" 2>/dev/null && killed=$((killed + 1))
+		wait "$pid" || true
+		for file in "$directory"/many/[0-9]*; do
+			case $(cat "$file") in "file $(basename "$file")" | damaged) ;; *) fail "$file: $(cat "$file")" ;; esac
+		done
+		exits 0 repair "$ODD:hundreds" --snapshotter overlayfs >changes
+		[[ -z $(find "$directory" -name '.continuity-*') ]] || fail "debris is left"
+	done
+	((killed > 0)) || fail "it was never killed in time"
+	exits 0 image verify "$ODD:hundreds" --snapshotter overlayfs
+	for n in $(ctr leases ls | awk '/^continuity-/ { print $1 }'); do ctr leases rm --sync "$n"; done
+}
+
+case_one_repair_at_a_time() {
+	mkdir -p "$work/state"
+	exits 2 flock "$work/state/repair.lock" "$(type -P continuity)" --containerd-address "$containerd_socket" image repair \
+		--root "$work/state" "$MENDABLE" 2>error
+	holds error 'another repair'
+}
+
+case_as_json() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	flip_byte "$directory/app/message" 5
+	touch "$directory/app/extra"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs --format json >changes
+	jq -es --arg image "$MENDABLE" '
+		(map(select(.action == "write")) | .[0].path == "/app/message" and .[0].layer.number == 2) and
+		(map(select(.action == "remove")) | .[0].path == "/app/extra" and (.[0].kept | contains("quarantine"))) and
+		(.[-1] | .verdict == "repaired" and .changes == 2 and .left == 0 and .image == $image)' changes >/dev/null ||
+		fail "$(cat changes)"
+}
+
+case_what_is_not_there() {
+	exits 2 repair continuity.test/none:v1 2>error
+	holds error 'no image continuity.test/none:v1'
+	exits 2 repair "$ODD:hundreds" --snapshotter native 2>error
+	holds error 'not unpacked in snapshotter native'
+}
+
+# The same over ttrpc: a client in Rust asks the daemon, which asks containerd.
+case_the_daemon_does_the_same_over_ttrpc() {
+	local binary directory
+	find_cargo
+	binary=$(run_cargo test --locked --no-run --quiet --test images --message-format=json |
+		jq -r 'select(.profile.test == true and .executable != null) | .executable')
+	directory=$(directory_with overlayfs app/device)
+	image manifest "$MENDABLE" -o derived.pb
+	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/changed" "$MENDABLE" changed \
+		/bin/sh -c 'echo changed >/app/message'
+	on_leave='ctr containers delete changed'
+	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$MENDABLE CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
+		CONTINUITY_TEST_PATH_DAMAGED=/app/message CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=changed
+	"$binary" --ignored --exact what_a_container_changed_is_told
+	"$binary" --ignored --exact what_is_not_there_or_makes_no_sense_is_said
+	flip_byte "$directory/app/message" 5
+	"$binary" --ignored --exact an_image_is_listed_derived_traced_verified_and_repaired
+	"$binary" --ignored --exact a_client_that_goes_away_ends_its_check
+	wait_until "$SERVICE_SECONDS" nothing_is_leased || fail "a lease is left: $(ctr leases ls)"
+	exits 0 ask status
+	mend
+}
+
+nothing_is_leased() { ! ctr leases ls | grep continuity-; }

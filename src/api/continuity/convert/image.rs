@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Images and containers, as messages.
+
+use std::time::Duration;
+
+use protobuf::MessageField;
+
+use super::{KEYS_MAX, fitting, pb, progress, summary};
+use crate::image::{
+    Change, ContainerReport, DeriveReport, ImageEvent, ImageFinding, ImageInfo, LayerRef, RepairEvent, SharedLayer,
+    Touch, Verdict,
+};
+use crate::manifest::Resource;
+use crate::ops::{Finding, VerifyReport};
+use crate::tree::Progress;
+use pb::{build_event, diff_event, image_event, repair_event};
+
+pub fn info(image: ImageInfo) -> pb::ImageInfo {
+    pb::ImageInfo {
+        name: image.name,
+        platform: image.platform,
+        layers: image.layers as u64,
+        entries: image.entries.unwrap_or_default(),
+        size: image.size,
+        verdicts: image.verdicts.into_iter().map(verdict).collect(),
+        problem: image.problem,
+        ..Default::default()
+    }
+}
+
+fn verdict(verdict: Verdict) -> pb::ImageVerdict {
+    let (state, at) = verdict.last.map(|(state, at, _)| (state.name().to_owned(), at)).unwrap_or_default();
+    pb::ImageVerdict { snapshotter: verdict.snapshotter, verdict: state, verified_at: at, ..Default::default() }
+}
+
+pub fn derived(report: &DeriveReport, progress: &Progress, took: Duration) -> pb::BuildEvent {
+    super::build_event(build_event::Event::Summary(pb::BuildSummary {
+        summary: MessageField::some(summary(report.entries, progress.bytes(), 0, took)),
+        digest: report.digest.to_string(),
+        ..Default::default()
+    }))
+}
+
+fn image_event(event: image_event::Event) -> pb::ImageEvent {
+    pb::ImageEvent { event: Some(event), ..Default::default() }
+}
+
+pub fn verify_progress(now: &Progress) -> pb::ImageEvent {
+    image_event(image_event::Event::Progress(progress(now)))
+}
+
+pub fn event(event: ImageEvent) -> pb::ImageEvent {
+    image_event(match event {
+        ImageEvent::Begin { image, snapshotter } => image_event::Event::Begin(subject(image, snapshotter)),
+        ImageEvent::Finding(finding) => image_event::Event::Finding(image_finding(finding)),
+        ImageEvent::End { report, shared } => image_event::Event::End(pb::ImageEnd {
+            summary: MessageField::some(summary(report.entries, report.bytes, report.findings, Duration::ZERO)),
+            shared: fitting(shared.into_iter().map(shared_layer), |shared| {
+                shared.images.iter().map(String::len).sum::<usize>() + shared.layer.created_by.len()
+            })
+            .collect(),
+            ..Default::default()
+        }),
+        ImageEvent::Unchecked(error) => image_event::Event::Unchecked(error.to_string()),
+    })
+}
+
+pub fn verified(report: &VerifyReport, took: Duration) -> pb::ImageEvent {
+    image_event(image_event::Event::Summary(summary(report.entries, report.bytes, report.findings, took)))
+}
+
+fn subject(image: String, snapshotter: String) -> pb::ImageSubject {
+    pb::ImageSubject { image, snapshotter, ..Default::default() }
+}
+
+fn image_finding(found: ImageFinding) -> pb::ImageFinding {
+    pb::ImageFinding {
+        finding: MessageField::some(super::finding_message(found.finding)),
+        layer: found.layer.map(layer).into(),
+        ..Default::default()
+    }
+}
+
+fn shared_layer(shared: SharedLayer) -> pb::SharedLayer {
+    pb::SharedLayer {
+        layer: MessageField::some(layer(shared.layer)),
+        image_count: shared.images.len() as u64,
+        images: fitting(shared.images, String::len).take(KEYS_MAX).collect(),
+        ..Default::default()
+    }
+}
+
+fn layer(layer: LayerRef) -> pb::Layer {
+    pb::Layer {
+        number: layer.number as u64,
+        digest: layer.digest.to_string(),
+        created_by: layer.created_by,
+        ..Default::default()
+    }
+}
+
+pub fn touch(touch: Touch) -> pb::Touch {
+    pb::Touch {
+        layer: MessageField::some(layer(touch.layer)),
+        touched: touch.touched.name().into(),
+        inode: touch.resource.as_ref().map(inode).into(),
+        ..Default::default()
+    }
+}
+
+fn inode(resource: &Resource) -> pb::Inode {
+    pb::Inode {
+        type_: resource.mode.file_type().name().into(),
+        permissions: resource.mode.permissions(),
+        uid: resource.uid,
+        gid: resource.gid,
+        size: resource.size,
+        digest: resource.digest.map(|digest| digest.to_string()).unwrap_or_default(),
+        target: resource.target.clone(),
+        major: resource.device.0,
+        minor: resource.device.1,
+        ..Default::default()
+    }
+}
+
+fn repair_event(event: repair_event::Event) -> pb::RepairEvent {
+    pb::RepairEvent { event: Some(event), ..Default::default() }
+}
+
+pub fn repair_progress(now: &Progress) -> pb::RepairEvent {
+    repair_event(repair_event::Event::Progress(progress(now)))
+}
+
+pub fn repair(event: RepairEvent) -> pb::RepairEvent {
+    repair_event(match event {
+        RepairEvent::Begin { image, snapshotter } => repair_event::Event::Begin(subject(image, snapshotter)),
+        RepairEvent::Change { layer: of, action, kept } => repair_event::Event::Change(pb::RepairChange {
+            action: action.name().into(),
+            path: action.path().to_vec(),
+            layer: of.map(layer).into(),
+            kept: kept.map(|kept| kept.to_string_lossy().into_owned()).unwrap_or_default(),
+            ..Default::default()
+        }),
+        RepairEvent::Left(finding) => repair_event::Event::Left(image_finding(finding)),
+        RepairEvent::End(report) => {
+            repair_event::Event::End(pb::RepairEnd { changes: report.changes, left: report.left, ..Default::default() })
+        }
+        RepairEvent::Failed(error) => repair_event::Event::Failed(error.to_string()),
+    })
+}
+
+fn diff_event(event: diff_event::Event) -> pb::DiffEvent {
+    pb::DiffEvent { event: Some(event), ..Default::default() }
+}
+
+pub fn diff_progress(now: &Progress) -> pb::DiffEvent {
+    diff_event(diff_event::Event::Progress(progress(now)))
+}
+
+pub fn change(change: Change) -> pb::DiffEvent {
+    diff_event(diff_event::Event::Change(pb::ContainerChange {
+        kind: change.kind.name().into(),
+        path: change.path,
+        image: change.image.as_ref().map(inode).into(),
+        container: change.container.as_ref().map(inode).into(),
+        differences: fitting(change.differences, weight).map(super::finding_message).collect(),
+        ..Default::default()
+    }))
+}
+
+/// Bytes of a finding, about.
+fn weight(finding: &Finding) -> usize {
+    finding.path.len() + finding.expected.len() + finding.found.len() + finding.xattr.len()
+}
+
+pub fn compared(report: &ContainerReport, took: Duration) -> pb::DiffEvent {
+    diff_event(diff_event::Event::Summary(summary(report.entries, report.bytes, report.changes, took)))
+}

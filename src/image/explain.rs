@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Which image a layer belongs to, and what its own directory should hold.
+
+use std::collections::HashSet;
+use std::fs::File;
+
+use super::derive::spool;
+use super::{Images, LayerRef};
+use crate::containerd::{ChainId, Image};
+use crate::error::{ErrorKind, Escaped, Result};
+use crate::inode::FileType;
+use crate::layer::{BOOKKEEPING, Rootfs, Unpacking, is_whiteout};
+use crate::ops::{Finding, FindingKind};
+use crate::tree::{Progress, Root};
+
+/// A layer that an image explains.
+pub struct Explained<'a> {
+    /// Reference of the image.
+    pub image: &'a str,
+    /// The layer.
+    pub layer: LayerRef,
+    /// Of the layers beneath it; none for the bottom one.
+    pub below: Option<ChainId>,
+    /// The image up to this layer.
+    rootfs: &'a Rootfs,
+}
+
+impl Images {
+    /// Hands each of the wanted layers that an image explains to `take`, once: of an overlay-style snapshotter.
+    /// Returns the chain IDs of those that an image has, but whose blobs can't be read or make no sense: asking again
+    /// is of no use.
+    ///
+    /// # Errors
+    /// What containerd fails with; what `take` fails with.
+    pub fn explain(
+        &self,
+        wanted: &HashSet<ChainId>,
+        progress: &Progress,
+        take: &mut dyn FnMut(ChainId, &Explained<'_>) -> Result<()>,
+    ) -> Result<HashSet<ChainId>> {
+        let mut left = wanted.clone();
+        let mut hopeless = HashSet::new();
+        for record in self.client.images()? {
+            if left.is_empty() {
+                break;
+            }
+            let mut image = match Image::resolve(&self.client, &record, None) {
+                Ok(image) => image,
+                // Its other parts may not have been fetched yet, or are for another platform.
+                Err(error) if error.kind() != ErrorKind::Cancelled => {
+                    log::debug!("explain: {error}");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
+            image.layers.truncate(last + 1);
+            let mut failed = None;
+            let mut below = None;
+            let derived = self.rootfs_watched(&image, Unpacking::Overlay, progress, &mut |rootfs, layer| {
+                if failed.is_none() && left.remove(&layer.chain_id) {
+                    let explained = Explained { image: &image.name, layer: LayerRef::of(layer), below, rootfs };
+                    failed = take(layer.chain_id, &explained).err();
+                }
+                below = Some(layer.chain_id);
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            match derived {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    let name = Escaped(image.name.as_bytes());
+                    log::warn!("image {name} can't say what its layers should hold: {error}");
+                    // A disk or a connection that fails may work again.
+                    if error.kind() != ErrorKind::Io {
+                        let chains = image.layers.iter().map(|layer| layer.chain_id);
+                        hopeless.extend(chains.filter(|chain| left.contains(chain)));
+                    }
+                }
+            }
+        }
+        hopeless.retain(|chain| left.contains(chain));
+        Ok(hopeless)
+    }
+}
+
+impl Explained<'_> {
+    /// The manifest of the layer's own directory, without the root itself, at its beginning.
+    pub fn manifest(&self) -> Result<File> {
+        Ok(spool(|out| self.rootfs.write_layer_manifest(self.index(), out))?.0)
+    }
+
+    /// Whether a difference between that manifest and what is in `directory` means anything: not of the root, which no
+    /// layer describes; not of what overlayfs keeps for itself; not of a whiteout that hides nothing, or of its
+    /// attributes; not of the attributes of a directory that only had to be there for what lies in it.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn matters(&self, finding: &Finding, directory: &Root) -> Result<bool> {
+        let path = finding.path.as_slice();
+        if path == b"/" || BOOKKEEPING.iter().any(|name| name.as_bytes() == finding.xattr) {
+            return Ok(false);
+        }
+        let own = self.rootfs.own(self.index(), path);
+        Ok(match finding.kind {
+            FindingKind::Missing => {
+                !own.is_some_and(|(expected, _)| is_whiteout(&expected)) || self.rootfs.hides(self.index(), path)
+            }
+            FindingKind::Extra => {
+                let found = directory.metadata(path)?;
+                let is_whiteout =
+                    found.is_some_and(|found| found.file_type == FileType::CharDevice && found.device == (0, 0));
+                !is_whiteout || self.rootfs.hides(self.index(), path)
+            }
+            FindingKind::Mode
+            | FindingKind::Uid
+            | FindingKind::Gid
+            | FindingKind::XattrMissing
+            | FindingKind::XattrExtra
+            | FindingKind::XattrDiffers => own.is_none_or(|(expected, unpacked)| {
+                !is_whiteout(&expected) && (unpacked || expected.mode.file_type() != FileType::Directory)
+            }),
+            _ => true,
+        })
+    }
+
+    fn index(&self) -> usize {
+        self.layer.number - 1
+    }
+}

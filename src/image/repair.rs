@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Mending what is unpacked, in place, from the layers' blobs.
+//!
+//! ```text
+//! image ──▶ Rootfs ──▶ a manifest of each directory ── plan ──▶ which contents are needed ── one pass ──▶ Staged
+//! directory ◀── perform: each file beside its place, checked, renamed; what is extra goes to the quarantine ──┘
+//! ```
+//!
+//! Nothing is changed before everything that is needed is at hand and checked. Each change is on the disk before the
+//! next begins, so an interrupted repair leaves a tree that another one finishes.
+
+mod directories;
+mod staged;
+mod users;
+
+use std::ffi::OsStr;
+use std::fs::DirBuilder;
+use std::io::{self, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use self::directories::Part;
+use super::derive::{LayerCache, spool};
+use super::verify::Subject;
+use super::view::unpacking_of;
+use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
+use crate::containerd::{ChainId, Image};
+use crate::error::{Error, ErrorKind, Result};
+use crate::layer::{Rootfs, Unpacking};
+use crate::ops::{Action, PerformOptions, Performed};
+use crate::snapshotter::{REPAIR, RootLock, time};
+use crate::tree::{Progress, Root, TEMPORARY_PREFIX};
+
+/// Buffer for reading a derived manifest, in bytes.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Beneath the root: what repairs have removed.
+const QUARANTINE: &str = "quarantine";
+
+/// What our own snapshotter is called in the quarantine, whatever name containerd knows it by.
+const OWN: &str = "continuity";
+
+/// Repairs that may begin in the same second.
+const SAME_SECOND: usize = 100;
+
+/// How to repair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairOptions {
+    /// Directory for contents on their way and for what is removed (`quarantine/`); made if it is missing.
+    pub root: PathBuf,
+    /// Tells the plan and changes nothing.
+    pub dry_run: bool,
+    /// Repairs also what a running container uses, keeping inodes where it can.
+    pub force: bool,
+}
+
+/// What repairing tells, in order.
+#[derive(Debug)]
+pub enum RepairEvent {
+    /// An image, as this snapshotter has it, begins.
+    Begin {
+        /// Reference.
+        image: String,
+        /// Name of the snapshotter.
+        snapshotter: String,
+    },
+    /// A change: planned by a dry run, else done.
+    Change {
+        /// The layer whose directory is changed, or that put the path there if layers have none.
+        layer: Option<LayerRef>,
+        /// What is changed.
+        action: Action,
+        /// Where what was removed is kept.
+        kept: Option<PathBuf>,
+    },
+    /// What still differs: after a repair, or what a dry run has no change for.
+    Left(ImageFinding),
+    /// It ends.
+    End(RepairReport),
+    /// It could not be repaired, for this reason; instead of `End`.
+    Failed(Error),
+}
+
+/// What was done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RepairReport {
+    /// Changes made, or planned by a dry run.
+    pub changes: u64,
+    /// Findings that are left, known from verifying again; a dry run counts what it has no change for.
+    pub left: u64,
+}
+
+/// Tells somebody.
+type Report<'a> = dyn FnMut(RepairEvent) -> Result<()> + 'a;
+
+impl Images {
+    /// Repairs, verifies again, and tells `report`.
+    ///
+    /// # Errors
+    /// `NotFound` if there is no such image, it is unpacked nowhere, or a blob is not there, saying what to fetch.
+    /// `FailedPrecondition`, naming the containers, if a damaged layer is in use and `force` is not set; naming the
+    /// process, if another repair runs. `Unsupported` for a snapshotter whose layers are no directories. Of several
+    /// snapshotters each is tried, and the first error is returned. What `report` fails with, at once.
+    pub fn repair(
+        &self,
+        reference: &str,
+        selection: &Selection,
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        let subjects = self.subjects(&self.client.image(reference)?, selection)?;
+        self.repair_subjects(&subjects, options, progress, report)
+    }
+
+    /// Repairs one committed snapshot whose chain ID some image of the namespace explains, and the layers beneath it.
+    ///
+    /// # Errors
+    /// As [`Images::repair`] and [`Images::verify_snapshot`].
+    pub fn repair_snapshot(
+        &self,
+        snapshotter: &str,
+        key: &str,
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        let subject = self.subject_of(snapshotter, key)?;
+        self.repair_subjects(&[subject], options, progress, report)
+    }
+
+    fn repair_subjects(
+        &self,
+        subjects: &[Subject],
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        make_private(&options.root)?;
+        let _alone = match options.dry_run {
+            true => None,
+            false => Some(RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?),
+        };
+        let mut total = RepairReport::default();
+        let mut failure = None;
+        for subject in subjects {
+            let (image, snapshotter) = (subject.image.name.clone(), subject.snapshotter.clone());
+            report(RepairEvent::Begin { image, snapshotter })?;
+            match self.repair_one(subject, options, progress, report) {
+                Ok(done) => {
+                    total.changes += done.changes;
+                    total.left += done.left;
+                    report(RepairEvent::End(done))?;
+                }
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => {
+                    failure.get_or_insert_with(|| Error::new(error.kind(), error.to_string()));
+                    report(RepairEvent::Failed(error))?;
+                }
+            }
+        }
+        failure.map_or(Ok(total), Err)
+    }
+
+    fn repair_one(
+        &self,
+        subject: &Subject,
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        let Subject { image, chain, snapshotter } = subject;
+        let mut cache = LayerCache::default();
+        // Twice: to plan, and to verify what came of it.
+        cache.announce(image);
+        cache.announce(image);
+        let mut lease = self.lease()?;
+        let mounts = self.view(&mut lease, snapshotter, *chain)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
+        let parts = directories::of(&mounts, image, snapshotter)?;
+        let unpacked = Unpacked { image, snapshotter, rootfs, parts };
+        let planned = self.mend(unpacked, options, progress, report)?;
+        if options.dry_run {
+            return Ok(planned);
+        }
+        drop(lease);
+        let checked = self.verify_one(subject, &mut cache, progress, &mut |event| match event {
+            ImageEvent::Finding(finding) => report(RepairEvent::Left(finding)),
+            _ => Ok(()),
+        });
+        let checked = checked.map_err(|failure| failure.into_error().context("verifying again"))?;
+        Ok(RepairReport { left: checked.report.findings, ..planned })
+    }
+
+    /// Repairs the own directory of one layer, and nothing of the layers beneath it; whether it is right then, the
+    /// caller finds out.
+    ///
+    /// # Errors
+    /// As [`Images::repair`]; `FailedPrecondition` if no image explains the chain ID.
+    pub fn repair_layer(
+        &self,
+        chain: ChainId,
+        directory: &Path,
+        options: &RepairOptions,
+        progress: &Progress,
+    ) -> Result<RepairReport> {
+        make_private(&options.root)?;
+        let _alone = RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?;
+        let image = self.explaining(chain)?.ok_or_else(|| {
+            let message = format!("no image of namespace {} explains {chain}", self.client.namespace());
+            Error::new(ErrorKind::FailedPrecondition, message)
+        })?;
+        let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
+        let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
+        let unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, parts };
+        self.mend(unpacked, options, progress, &mut |_| Ok(()))
+    }
+
+    /// Plans, and unless it is a dry run, performs.
+    fn mend(
+        &self,
+        unpacked: Unpacked<'_>,
+        options: &RepairOptions,
+        progress: &Progress,
+        report: &mut Report<'_>,
+    ) -> Result<RepairReport> {
+        let Unpacked { image, snapshotter, rootfs, mut parts } = unpacked;
+        for part in &mut parts {
+            let (manifest, _) = spool(|out| part.write_manifest(&rootfs, out))?;
+            part.plan(&rootfs, BufReader::with_capacity(READ_BUFFER, manifest), self.settings.threads, progress)?;
+        }
+        parts.retain(|part| !part.is_intact());
+        if options.dry_run {
+            return planned(&parts, image, &rootfs, report);
+        }
+        let mut total = RepairReport::default();
+        if parts.is_empty() {
+            return Ok(total);
+        }
+        let used = self.check_unused(&parts, snapshotter, options.force)?;
+        let staged = self.stage(&parts, image, &rootfs, &options.root, progress)?;
+        let mut quarantine = Quarantine { root: &options.root, snapshotter, made: None };
+        for (part, used) in parts.iter().zip(used) {
+            let kept = quarantine.of(part)?;
+            let perform = PerformOptions {
+                source: Some(&staged),
+                quarantine: kept.as_ref().map(|(_, root)| root),
+                in_place: used && options.force,
+            };
+            let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
+                Performed::Done(action) => report(RepairEvent::Change {
+                    layer: part.layer_of(action.path(), image, &rootfs),
+                    kept: kept.as_ref().and_then(|(place, _)| place_of(action, place)),
+                    action: action.clone(),
+                }),
+                // The check that follows finds it.
+                Performed::Unresolved(_) => Ok(()),
+            })?;
+            total.changes += done.done;
+        }
+        Ok(total)
+    }
+}
+
+/// An image, and the directories that it is unpacked in.
+struct Unpacked<'a> {
+    image: &'a Image,
+    snapshotter: &'a str,
+    rootfs: Rootfs,
+    parts: Vec<Part>,
+}
+
+/// What a dry run tells.
+fn planned(parts: &[Part], image: &Image, rootfs: &Rootfs, report: &mut Report<'_>) -> Result<RepairReport> {
+    let mut total = RepairReport::default();
+    for part in parts {
+        for action in &part.plan.actions {
+            let layer = part.layer_of(action.path(), image, rootfs);
+            report(RepairEvent::Change { layer, action: action.clone(), kept: None })?;
+            total.changes += 1;
+        }
+        for finding in &part.plan.unresolved {
+            let layer = part.layer_of(&finding.path, image, rootfs);
+            report(RepairEvent::Left(ImageFinding { finding: finding.clone(), layer }))?;
+            total.left += 1;
+        }
+    }
+    Ok(total)
+}
+
+/// Where what is removed goes: `<root>/quarantine/<time>/<snapshotter>/<layer>`, made when it is needed.
+struct Quarantine<'a> {
+    root: &'a Path,
+    snapshotter: &'a str,
+    made: Option<PathBuf>,
+}
+
+impl Quarantine<'_> {
+    /// The place for what is removed from a part, if anything is.
+    fn of(&mut self, part: &Part) -> Result<Option<(PathBuf, Root)>> {
+        if !part.plan.actions.iter().any(|action| matches!(action, Action::Remove { .. })) {
+            return Ok(None);
+        }
+        let base = match self.made.take() {
+            Some(base) => base,
+            None => self.make()?,
+        };
+        let place = base.join(self.snapshotter.replace('/', "_")).join(part.name());
+        self.made = Some(base);
+        make_private(&place)?;
+        let root = Root::open(&place)?.durable();
+        Ok(Some((place, root)))
+    }
+
+    /// A directory of this repair alone.
+    fn make(&self) -> Result<PathBuf> {
+        let all = self.root.join(QUARANTINE);
+        make_private(&all)?;
+        let now = time::rfc3339(time::now());
+        for n in 0..SAME_SECOND {
+            let base = all.join(if n == 0 { now.clone() } else { format!("{now}-{n}") });
+            match DirBuilder::new().mode(PRIVATE).create(&base) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(Error::io("mkdir", &base, error)),
+                Ok(()) => return Ok(base),
+            }
+        }
+        Err(Error::new(ErrorKind::AlreadyExists, format!("{} is full of repairs of this second", all.display())))
+    }
+}
+
+/// Where an action leaves what it removes.
+fn place_of(action: &Action, place: &Path) -> Option<PathBuf> {
+    let Action::Remove { path, .. } = action else { return None };
+    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
+    let temporary = relative.file_name().is_some_and(|name| name.as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()));
+    (!temporary).then(|| place.join(relative))
+}
+
+/// Permissions of what only root may look into.
+const PRIVATE: u32 = 0o700;
+
+fn make_private(directory: &Path) -> Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(directory)
+        .map_err(|error| Error::io("mkdir", directory, error))
+}
