@@ -2,6 +2,7 @@
 //! Files with more than one link: each is hashed once, by whichever thread comes first.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::Stat;
@@ -38,41 +39,55 @@ enum Contents {
 /// one read of one file and nothing else.
 #[derive(Default)]
 pub(super) struct LinkTable {
-    inodes: Mutex<HashMap<InodeId, Contents>>,
+    inodes: Mutex<Inodes>,
     published: Condvar,
+}
+
+#[derive(Default)]
+struct Inodes {
+    contents: HashMap<InodeId, Contents>,
+    /// Threads that wait for a digest: to wake nobody is a system call, too.
+    waiting: usize,
 }
 
 impl LinkTable {
     /// True for the first caller, who must hash the file and [`publish`](Self::publish).
     pub(super) fn claim(&self, id: InodeId) -> bool {
         let mut inodes = self.lock();
-        if inodes.contains_key(&id) {
-            return false;
+        match inodes.contents.entry(id) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(Contents::Claimed);
+                true
+            }
         }
-        inodes.insert(id, Contents::Claimed);
-        true
     }
 
     pub(super) fn publish(&self, id: InodeId, digest: Option<Digest>) {
-        self.lock().insert(id, Contents::Known(digest));
-        self.published.notify_all();
+        let mut inodes = self.lock();
+        inodes.contents.insert(id, Contents::Known(digest));
+        if inodes.waiting > 0 {
+            self.published.notify_all();
+        }
     }
 
     /// Waits until the claimer has published. `None` if it could not read the file.
     pub(super) fn digest(&self, id: InodeId) -> Option<Digest> {
         let mut inodes = self.lock();
         loop {
-            match inodes.get(&id) {
+            match inodes.contents.get(&id) {
                 Some(Contents::Known(digest)) => return *digest,
                 Some(Contents::Claimed) => {
+                    inodes.waiting += 1;
                     inodes = self.published.wait(inodes).unwrap_or_else(PoisonError::into_inner);
+                    inodes.waiting -= 1;
                 }
                 None => return None,
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<InodeId, Contents>> {
+    fn lock(&self) -> MutexGuard<'_, Inodes> {
         self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -2,8 +2,11 @@
 //! The ordered, parallel walk.
 //!
 //! Batches wait in a window in the order of their paths. Several workers may share a batch, so that ten large
-//! files in a row are hashed side by side; the caller takes the front batch as soon as all of it is done. The
-//! window's size is what bounds memory and what lets workers run ahead of a slow file.
+//! files in a row are hashed side by side; the caller takes the front batch when all of it is done. The window's
+//! size is what bounds memory and what lets workers run ahead of a slow file.
+//!
+//! Nobody is woken for nothing: waking costs as much as reading a small file, and takes a core from a worker. A
+//! caller that has to sleep sleeps until half of the window is done, or until a worker has nothing to do.
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -49,13 +52,15 @@ pub struct WalkOptions {
 struct Queue {
     batches: VecDeque<Arc<Batch>>,
     stopped: bool,
+    /// Workers that wait for batches.
+    idle: usize,
 }
 
 struct Shared<'a> {
     queue: Mutex<Queue>,
     /// Workers wait here for batches.
     work: Condvar,
-    /// The consumer waits here for its front batch.
+    /// The consumer waits here for batches to be done.
     done: Condvar,
     /// Set with the queue's `stopped`; read between two tasks, without the lock.
     stopping: AtomicBool,
@@ -143,7 +148,7 @@ impl Steps<'_> {
             self.feed();
             match self.window.pop_front() {
                 Some(batch) => {
-                    shared.wait_for(&batch);
+                    shared.wait_for(&batch, self.window.get(WINDOW_BATCHES / 2));
                     self.front = Some((batch, 0));
                 }
                 None => return Ok(None),
@@ -158,9 +163,12 @@ impl Steps<'_> {
                 Some(batch) => {
                     let batch = Arc::new(batch);
                     self.window.push_back(Arc::clone(&batch));
-                    self.shared.lock().batches.push_back(batch);
-                    // All of them: several may share this batch.
-                    self.shared.work.notify_all();
+                    let mut queue = self.shared.lock();
+                    queue.batches.push_back(batch);
+                    if queue.idle > 0 {
+                        // All of them: several may share this batch.
+                        self.shared.work.notify_all();
+                    }
                 }
                 None => self.exhausted = true,
             }
@@ -197,7 +205,12 @@ impl Shared<'_> {
                     return Some(Arc::clone(batch));
                 }
                 Some(_) => drop(queue.batches.pop_front()),
-                None => queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    queue.idle += 1;
+                    self.done.notify_all();
+                    queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                    queue.idle -= 1;
+                }
             }
         }
     }
@@ -259,9 +272,17 @@ impl Shared<'_> {
         Ok(node)
     }
 
-    fn wait_for(&self, batch: &Batch) {
+    /// Waits until `batch` is done; if it has to wait at all, until `later` is done too or a worker is idle.
+    fn wait_for(&self, batch: &Batch, later: Option<&Arc<Batch>>) {
+        if batch.is_done() {
+            return;
+        }
         let mut queue = self.lock();
-        while batch.undone.load(Ordering::Acquire) != 0 {
+        batch.wanted.store(true, Ordering::Relaxed);
+        if let Some(later) = later {
+            later.wanted.store(true, Ordering::Relaxed);
+        }
+        while !batch.is_done() || (queue.idle == 0 && later.is_some_and(|later| !later.is_done())) {
             queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -286,7 +307,9 @@ impl Drop for DoneOnDrop<'_> {
         if self.batch.undone.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Under the lock, or the consumer could look before and sleep after.
             let _queue = self.shared.lock();
-            self.shared.done.notify_all();
+            if self.batch.wanted.load(Ordering::Relaxed) {
+                self.shared.done.notify_all();
+            }
         }
     }
 }

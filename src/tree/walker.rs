@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::{Mode, OFlags, fstat, openat};
@@ -74,6 +74,8 @@ pub(super) struct Batch {
     pub(super) results: Vec<Mutex<Option<Result<Node>>>>,
     pub(super) next: AtomicUsize,
     pub(super) undone: AtomicUsize,
+    /// The consumer waits for it. Written and read under the queue's lock.
+    pub(super) wanted: AtomicBool,
 }
 
 impl Batch {
@@ -85,6 +87,7 @@ impl Batch {
             results: Vec::new(),
             next: AtomicUsize::new(0),
             undone: AtomicUsize::new(0),
+            wanted: AtomicBool::new(false),
         }
     }
 
@@ -98,6 +101,11 @@ impl Batch {
         self.results.resize_with(self.tasks.len(), Mutex::default);
         self.undone = AtomicUsize::new(self.tasks.len());
         self
+    }
+
+    /// Whether every task has its result.
+    pub(super) fn is_done(&self) -> bool {
+        self.undone.load(Ordering::Acquire) == 0
     }
 
     /// The name of a task, with its NUL.
