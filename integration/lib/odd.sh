@@ -181,15 +181,15 @@ odd_small() {
 # What can be damaged: one of every kind, whiteouts, an opaque directory.
 odd_mendable() {
 	mkdir -p app/bin app/lib opt/data srv/cache
-	printf '%s\n' "$STORY_TEXT" >app/message
-	setfattr -n user.origin -v layer-2 app/message
+	printf '%s\n' "$STORY_TEXT" >app/note
+	setfattr -n user.origin -v layer-2 app/note
 	printf 'capable\n' >app/capable
 	setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= app/capable
 	mknod app/device c 1 3
 	printf 'shared\n' >app/lib/tool
 	ln app/lib/tool app/bin/tool
 	chown 1000:1001 app/lib/tool
-	ln -s ../message app/lib/link
+	ln -s ../note app/lib/link
 	: >opt/data/.wh.removed
 	: >srv/cache/.wh..wh..opq
 	printf 'fresh\n' >srv/cache/fresh
@@ -198,7 +198,7 @@ odd_mendable() {
 
 odd_start() {
 	mkdir -p -m 0750 app
-	printf '#!/bin/sh\ncat /app/message\n' >app/start
+	printf '#!/bin/sh\ncat /app/note\n' >app/start
 	chmod 0755 app/start
 	pack "$1"
 }

@@ -57,26 +57,26 @@ run_mendable() {
 	ctr run --rm --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/mended" "$MENDABLE" mended "${@:2}"
 }
 
-# Each: "finding | change, in the directory of the layer that has app/message".
+# Each: "finding | change, in the directory of the layer that has app/note".
 readonly DAMAGES=(
-	'digest | flip_byte app/message 5'
-	'size | touch -r app/message "$here/times"; : >app/message; touch -r "$here/times" app/message'
-	'mode | chmod 0600 app/message'
-	'uid | chown 5 app/message'
+	'digest | flip_byte app/note 5'
+	'size | touch -r app/note "$here/times"; : >app/note; touch -r "$here/times" app/note'
+	'mode | chmod 0600 app/note'
+	'uid | chown 5 app/note'
 	'gid | chown :5 app/lib'
-	'xattr-differs | setfattr -n user.origin -v x app/message'
-	'xattr-missing | setfattr -x user.origin app/message'
+	'xattr-differs | setfattr -n user.origin -v x app/note'
+	'xattr-missing | setfattr -x user.origin app/note'
 	'xattr-extra | setfattr -n user.more -v x app/lib'
 	'xattr-missing | setfattr -x security.capability app/capable'
 	'target | ln -sfn elsewhere app/lib/link'
-	'missing | rm app/message'
+	'missing | rm app/note'
 	'missing | rm -r app/lib'
 	'extra | touch app/extra'
 	'extra | mkdir -p app/more/of/it; echo x >app/more/of/it/file'
 	'type | mv app/lib "$here/lib"; ln -s "$here/lib" app/lib'
-	'type | rm app/message; mkdir -p app/message/not/a/file'
+	'type | rm app/note; mkdir -p app/note/not/a/file'
 	'hardlink-broken | cp -p app/lib/tool app/lib/copy; mv app/lib/copy app/lib/tool'
-	'hardlink-made | ln -f app/message app/capable'
+	'hardlink-made | ln -f app/note app/capable'
 	'device | rm app/device; mknod app/device c 1 5'
 )
 # Those of layers that are stacked.
@@ -126,7 +126,7 @@ case_all_of_it_at_once() {
 	local snapshotter directory row
 	for snapshotter in overlayfs native continuity; do
 		directory=$(directory_with "$snapshotter" app/device)
-		(cd "$directory" && rm -r app/lib app/message && chmod 0700 app && touch app/extra)
+		(cd "$directory" && rm -r app/lib app/note && chmod 0700 app && touch app/extra)
 	done
 	exits 0 repair "$MENDABLE" >changes
 	same "$(grep -c ': repaired,' changes)" 3
@@ -139,7 +139,7 @@ case_our_own_snapshots_are_given_out_again() {
 	local directory
 	wait_for_seals
 	directory=$(directory_with continuity app/device)
-	flip_byte "$directory/app/message" 5
+	flip_byte "$directory/app/note" 5
 	! run_mendable continuity /app/start 2>error || fail "a damaged layer was used"
 	holds error damaged
 	exits 0 repair "$MENDABLE" --snapshotter continuity
@@ -184,16 +184,16 @@ case_in_use() {
 		"$MENDABLE" user /bin/sleep 600
 	on_leave="ctr task kill --signal KILL user; wait_until 10 ended user; ctr task delete user || true
 		ctr containers delete user"
-	flip_byte "$directory/app/message" 5
-	inode=$(stat -c %i "$directory/app/message")
+	flip_byte "$directory/app/note" 5
+	inode=$(stat -c %i "$directory/app/note")
 	exits 1 repair "$MENDABLE" --snapshotter "$1" --dry-run
 	exits 2 repair "$MENDABLE" --snapshotter "$1" 2>error
 	holds error 'layer-2 by default/user'
 	exits 1 image verify "$MENDABLE" --snapshotter "$1"
 	exits 0 repair "$MENDABLE" --snapshotter "$1" --force
 	# Only contents of equal size differed: the inode is the same, and the container sees them.
-	same "$(stat -c %i "$directory/app/message")" "$inode"
-	same "$(ctr task exec --exec-id look user cat /app/message)" "$STORY_TEXT"
+	same "$(stat -c %i "$directory/app/note")" "$inode"
+	same "$(ctr task exec --exec-id look user cat /app/note)" "$STORY_TEXT"
 	mend
 }
 
@@ -206,7 +206,7 @@ case_without_the_blob_nothing_is_changed() {
 	blob=$work/containerd/root/io.containerd.content.v1.content/blobs/sha256/${layer#sha256:}
 	mv "$blob" "$work/blob"
 	on_leave='mv "$work/blob" "$blob"; exits 0 repair "$MENDABLE" --snapshotter overlayfs'
-	flip_byte "$directory/app/message" 5
+	flip_byte "$directory/app/note" 5
 	touch "$directory/app/extra"
 	exits 2 repair "$MENDABLE" --snapshotter overlayfs 2>error
 	holds error "$layer"
@@ -251,11 +251,11 @@ case_one_repair_at_a_time() {
 case_as_json() {
 	local directory
 	directory=$(directory_with overlayfs app/device)
-	flip_byte "$directory/app/message" 5
+	flip_byte "$directory/app/note" 5
 	touch "$directory/app/extra"
 	exits 0 repair "$MENDABLE" --snapshotter overlayfs --format json >changes
 	jq -es --arg image "$MENDABLE" '
-		(map(select(.action == "write")) | .[0].path == "/app/message" and .[0].layer.number == 2) and
+		(map(select(.action == "write")) | .[0].path == "/app/note" and .[0].layer.number == 2) and
 		(map(select(.action == "remove")) | .[0].path == "/app/extra" and (.[0].kept | contains("quarantine"))) and
 		(.[-1] | .verdict == "repaired" and .changes == 2 and .left == 0 and .image == $image)' changes >/dev/null ||
 		fail "$(cat changes)"
@@ -277,13 +277,13 @@ case_the_daemon_does_the_same_over_ttrpc() {
 	directory=$(directory_with overlayfs app/device)
 	image manifest "$MENDABLE" -o derived.pb
 	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/changed" "$MENDABLE" changed \
-		/bin/sh -c 'echo changed >/app/message'
+		/bin/sh -c 'echo changed >/app/note'
 	on_leave='ctr containers delete changed'
 	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$MENDABLE CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
-		CONTINUITY_TEST_PATH_DAMAGED=/app/message CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=changed
+		CONTINUITY_TEST_PATH_DAMAGED=/app/note CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=changed
 	"$binary" --ignored --exact what_a_container_changed_is_told
 	"$binary" --ignored --exact what_is_not_there_or_makes_no_sense_is_said
-	flip_byte "$directory/app/message" 5
+	flip_byte "$directory/app/note" 5
 	"$binary" --ignored --exact an_image_is_listed_derived_traced_verified_and_repaired
 	"$binary" --ignored --exact a_client_that_goes_away_ends_its_check
 	wait_until "$SERVICE_SECONDS" nothing_is_leased || fail "a lease is left: $(ctr leases ls)"
