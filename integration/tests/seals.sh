@@ -6,14 +6,7 @@ suite_setup() {
 	start_story
 	mkdir -p "$work/odd"
 	cd "$work/odd"
-	odd_image parents odd_base odd_parents odd_empty
-	odd_image whiteouts odd_base odd_whiteouts
-	odd_image types odd_base odd_types odd_types_again
-	odd_image names odd_base odd_names odd_names_gnu
-	odd_image sparse odd_base odd_sparse_pax odd_sparse_old_pax
-	odd_image links odd_base odd_links odd_duplicates
-	odd_image escapes odd_base odd_escapes
-	odd_image mendable odd_base odd_mendable odd_start
+	odd_images
 }
 
 suite_teardown() {
