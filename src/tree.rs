@@ -25,7 +25,7 @@ mod root;
 mod walk;
 mod walker;
 
-pub use edit::{Attributes, Special, TEMPORARY_PREFIX};
+pub use edit::{Attributes, Special, TEMPORARY_PREFIX, is_temporary};
 pub use inode::{Metadata, Node, hash_file};
 pub use links::InodeId;
 pub use progress::Progress;

@@ -84,6 +84,7 @@ readonly STACKED_DAMAGES=(
 	'extra | rm opt/data/removed'
 	'missing | mknod app/lib/../../bin/id c 0 0 2>/dev/null || { mkdir bin; mknod bin/id c 0 0; }'
 	'extra | setfattr -x trusted.overlay.opaque srv/cache'
+	'extra | mkdir app/more; mknod app/more/nothing c 0 0; flip_byte app/note 5'
 )
 each_damage=(overlayfs native continuity)
 case_damage() {
@@ -119,6 +120,22 @@ mended() {
 	exits 0 repair "$MENDABLE" --snapshotter "$snapshotter" >nothing
 	same "$(cat nothing)" "$MENDABLE in $snapshotter: intact, 0 changes made, 0 findings left"
 	same "$(run_mendable "$snapshotter" /app/start)" "$STORY_TEXT"
+}
+
+# A socket is no finding, and so nothing to mend; in a directory that goes, it goes too.
+case_a_socket_is_left_alone() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	socket-file "$directory/app/socket"
+	on_leave='rm -f "$directory/app/socket"'
+	exits 0 image verify "$MENDABLE" --snapshotter overlayfs
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs --dry-run
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
+	[[ -S $directory/app/socket ]] || fail "the socket is gone"
+	mkdir "$directory/app/more"
+	mv "$directory/app/socket" "$directory/app/more/socket"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
+	[[ ! -e $directory/app/more ]] || fail "the directory stayed"
 }
 
 # Everything at once, and in every snapshotter at once.

@@ -30,7 +30,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{Rootfs, Unpacking};
 use crate::ops::{Action, PerformOptions, Performed};
 use crate::snapshotter::{REPAIR, RootLock, time};
-use crate::tree::{Progress, Root, TEMPORARY_PREFIX};
+use crate::tree::{Progress, Root, is_temporary};
 
 /// Buffer for reading a derived manifest, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -137,10 +137,12 @@ impl Images {
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        make_private(&options.root)?;
         let _alone = match options.dry_run {
             true => None,
-            false => Some(RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?),
+            false => {
+                make_private(&options.root)?;
+                Some(RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?)
+            }
         };
         let mut total = RepairReport::default();
         let mut failure = None;
@@ -238,8 +240,10 @@ impl Images {
         if parts.is_empty() {
             return Ok(total);
         }
-        let used = self.check_unused(&parts, snapshotter, options.force)?;
+        self.check_unused(&parts, snapshotter, options.force)?;
         let staged = self.stage(&parts, image, &rootfs, &options.root, progress)?;
+        // Again: staging took its time, and a container may have been started meanwhile.
+        let used = self.check_unused(&parts, snapshotter, options.force)?;
         let mut quarantine = Quarantine { root: &options.root, snapshotter, made: None };
         for (part, used) in parts.iter().zip(used) {
             let kept = quarantine.of(part)?;
@@ -334,7 +338,7 @@ impl Quarantine<'_> {
 fn place_of(action: &Action, place: &Path) -> Option<PathBuf> {
     let Action::Remove { path, .. } = action else { return None };
     let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let temporary = relative.file_name().is_some_and(|name| name.as_bytes().starts_with(TEMPORARY_PREFIX.as_bytes()));
+    let temporary = relative.file_name().is_some_and(|name| is_temporary(name.as_bytes()));
     (!temporary).then(|| place.join(relative))
 }
 

@@ -21,6 +21,15 @@ use crate::inode::{FileType, Xattr};
 /// Prefix of what lies beside its place: a run that was killed may leave one behind.
 pub const TEMPORARY_PREFIX: &str = ".continuity-";
 
+/// Hex digits that follow the prefix.
+const TEMPORARY_DIGITS: usize = 16;
+
+/// Whether a name is one that an interrupted run of ours may have left.
+pub fn is_temporary(name: &[u8]) -> bool {
+    name.strip_prefix(TEMPORARY_PREFIX.as_bytes())
+        .is_some_and(|rest| rest.len() == TEMPORARY_DIGITS && rest.iter().all(u8::is_ascii_hexdigit))
+}
+
 /// Bytes of a file that are copied at once.
 const COPY_BUFFER: usize = 128 << 10;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::LayerRef;
 use crate::containerd::Image;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::inode::FileType;
 use crate::layer::{BOOKKEEPING, Rootfs, is_whiteout};
 use crate::mount::Mount;
 use crate::ops::{ApplyOptions, ApplyPlan, Pair, plan_where};
@@ -77,15 +78,32 @@ impl Part {
         let options = ApplyOptions { source: true, prune: true, threads, skip: Vec::new(), leave_xattrs };
         let layer = self.layer;
         let hides = |path: &[u8]| layer.is_none_or(|layer| rootfs.hides(layer, path));
+        // Of the layer's manifest nothing lies beneath such a directory, so everything in it has to go with it.
+        let goes = |path: &[u8]| {
+            let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            slash > 0 && !self.expects_directory(rootfs, &path[..slash])
+        };
         let mut matters = |pair: &Pair<'_>| match pair {
+            Pair::Extra(path, found) if found.mode.file_type() == FileType::Socket => goes(path),
+            Pair::Extra(path, _) if goes(path) => true,
             Pair::Both(entry, found, ..) if layer.is_some() => !(is_whiteout(&entry.resource) && is_whiteout(found)),
             Pair::Missing(entry) => !is_whiteout(&entry.resource) || hides(entry.path()),
             Pair::Extra(path, found) => !is_whiteout(found) || hides(path),
             _ => true,
         };
-        self.plan = plan_where(&self.root, manifest, &options, progress, &mut matters)
+        let plan = plan_where(&self.root, manifest, &options, progress, &mut matters)
             .map_err(|error| error.context(Escaped::path(&self.directory)))?;
+        self.plan = plan;
         Ok(())
+    }
+
+    /// Whether it should have a directory at a path.
+    fn expects_directory(&self, rootfs: &Rootfs, path: &[u8]) -> bool {
+        let expected = match self.layer {
+            Some(layer) => rootfs.own(layer, path).map(|(resource, _)| resource),
+            None => rootfs.find(path).map(|found| found.resource),
+        };
+        expected.is_some_and(|resource| resource.mode.file_type() == FileType::Directory)
     }
 
     /// Whether nothing is to be done, nor left undone.

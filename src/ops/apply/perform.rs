@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 
+use rustix::io::Errno;
+
 use super::plan::is_below;
 use super::{Action, ApplyPlan, ApplyReport, Contents, PerformOptions, Performed, Source};
 use crate::digest::HashingStream;
@@ -14,7 +16,7 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::inode::FileType;
 use crate::manifest::Resource;
 use crate::ops::finding::{Finding, FindingKind};
-use crate::tree::{Attributes, Progress, Root, Special, TEMPORARY_PREFIX};
+use crate::tree::{Attributes, Progress, Root, Special, is_temporary};
 
 impl Action {
     /// The path that it changes.
@@ -146,9 +148,7 @@ impl Performer<'_> {
     fn remove(&self, path: &[u8], directory: bool) -> Result<()> {
         let name = &path[path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1)..];
         match self.options.quarantine {
-            Some(quarantine) if !name.starts_with(TEMPORARY_PREFIX.as_bytes()) => {
-                self.root.move_away(path, directory, quarantine)
-            }
+            Some(quarantine) if !is_temporary(name) => self.root.move_away(path, directory, quarantine),
             _ => self.root.remove(path, directory),
         }
     }
@@ -158,8 +158,11 @@ impl Performer<'_> {
         let attributes = attributes_of(resource, true);
         if self.options.in_place && *contents == Contents::Source && self.fits(path, resource)? {
             let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
-            let contents = (digest, resource.size);
-            return self.root.overwrite_file(path, &mut *source, contents, attributes).map_err(Unresolved::of_write);
+            match self.root.overwrite_file(path, &mut *source, (digest, resource.size), attributes) {
+                // It is being executed: then it gets a new inode after all.
+                Err(error) if error.errno() == Some(Errno::TXTBSY.raw_os_error()) => {}
+                written => return written.map_err(Unresolved::of_write),
+            }
         }
         let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
         self.root.put_file(path, &mut *source, (digest, resource.size), attributes).map_err(Unresolved::of_write)
@@ -170,7 +173,8 @@ impl Performer<'_> {
         Ok(self.root.metadata(path)?.is_some_and(|found| {
             found.file_type == FileType::Regular
                 && found.size == resource.size
-                && found.links == resource.paths.len() as u64
+                // With more, some may be of other files: their number alone does not tell.
+                && found.links == 1
         }))
     }
 

@@ -353,6 +353,18 @@ impl Planner {
                 self.unresolved.push(finding);
             }
         }
+        // A directory that has to stay for what is in it keeps its place from whatever should be there.
+        let held: HashSet<Vec<u8>> = self
+            .removals
+            .iter()
+            .filter_map(|action| match action {
+                Action::Remove { path, directory: true } if blocked.iter().any(|b| is_below(b, path)) => {
+                    Some(path.clone())
+                }
+                _ => None,
+            })
+            .collect();
+        let stays = |path: &[u8]| stays(path) || held.contains(path);
         let mut actions: Vec<Action> = self.removals.into_iter().rev().collect();
         self.creations.sort_by(|a, b| a.path().cmp(b.path()));
         actions.extend(self.creations);
@@ -369,4 +381,23 @@ impl Planner {
 /// Whether `path` lies in `directory`, at any depth.
 pub(super) fn is_below(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Root reads everything, so that no test can make such a file: the planner is told of one.
+    #[test]
+    fn a_directory_stays_for_what_could_not_be_read_in_it() {
+        let removal = |path: &str, directory| Action::Remove { path: path.into(), directory };
+        let mut planner = Planner::default();
+        planner.options.prune = true;
+        planner.removals = vec![removal("/x", true), removal("/x/extra", false), removal("/x/y", true)];
+        let error = Error::new(ErrorKind::Io, "for the test");
+        planner.unreadable(b"/x/y/unreadable", &error, None).unwrap();
+        let plan = planner.finish();
+        assert_eq!(plan.actions, [removal("/x/extra", false)]);
+        assert_eq!(plan.unresolved.len(), 1);
+    }
 }

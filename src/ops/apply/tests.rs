@@ -257,3 +257,49 @@ fn sockets_and_the_manifest_itself_are_treated_as_what_they_are() {
     assert!(dir.path().join("m.pb").exists());
     assert!(!dir.path().join("extra").exists());
 }
+
+#[test]
+fn in_place_nothing_is_written_over_that_other_paths_lead_to() {
+    let source = tempfile::tempdir().unwrap();
+    fs::write(source.path().join("a"), "right").unwrap();
+    fs::hard_link(source.path().join("a"), source.path().join("b")).unwrap();
+    fs::write(source.path().join("alone"), "right").unwrap();
+    let manifest = manifest_of(source.path());
+    let dir = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("f"), "other").unwrap();
+    // As many links as the group has, but not the group's.
+    fs::hard_link(outside.path().join("f"), dir.path().join("a")).unwrap();
+    fs::write(dir.path().join("b"), "wrong").unwrap();
+    fs::write(dir.path().join("alone"), "wrong").unwrap();
+    let inode = fs::metadata(dir.path().join("alone")).unwrap().ino();
+    let root = Root::open(dir.path()).unwrap();
+    let options = ApplyOptions { source: true, prune: true, ..ApplyOptions::default() };
+    let plan = plan(&root, manifest.as_slice(), &options, &Progress::default()).unwrap();
+    let contents = Root::open(source.path()).unwrap();
+    let options = PerformOptions { source: Some(&contents), in_place: true, ..Default::default() };
+    plan.perform(&root, &options, &Progress::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(findings(dir.path(), &manifest), [""; 0]);
+    assert_eq!(fs::read_to_string(outside.path().join("f")).unwrap(), "other");
+    assert_eq!(fs::metadata(dir.path().join("alone")).unwrap().ino(), inode);
+}
+
+#[test]
+fn what_is_removed_is_kept_unless_it_is_our_own() {
+    let source = tempfile::tempdir().unwrap();
+    let manifest = manifest_of(source.path());
+    let (dir, kept) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in [".continuity-notes", ".continuity-0123456789abcdef", "extra"] {
+        fs::write(dir.path().join(name), name).unwrap();
+    }
+    let root = Root::open(dir.path()).unwrap();
+    let options = ApplyOptions { prune: true, ..ApplyOptions::default() };
+    let plan = plan(&root, manifest.as_slice(), &options, &Progress::default()).unwrap();
+    let quarantine = Root::open(kept.path()).unwrap();
+    let options = PerformOptions { quarantine: Some(&quarantine), ..Default::default() };
+    plan.perform(&root, &options, &Progress::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    let mut names: Vec<_> = fs::read_dir(kept.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [".continuity-notes", "extra"]);
+}
