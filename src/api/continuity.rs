@@ -340,9 +340,9 @@ impl proto::continuity_ttrpc::Continuity for Service {
         &self,
         _: &TtrpcContext,
         request: pb::TraceImageRequest,
-        to: ServerStreamSender<pb::Touch>,
+        to: ServerStreamSender<pb::TraceEvent>,
     ) -> ttrpc::Result<()> {
-        let work = self.work(to, &self.workers);
+        let work = self.work(to, &self.workers).ticking(convert::image::trace_progress);
         work.run(move |engine, progress, outlet| images::trace(engine, &request, progress, &outlet)).await
     }
 

@@ -83,16 +83,29 @@ fn take_apart(
 ) -> Result<(ReadReport, Digest)> {
     let mut tar = TarReader::new(HashingStream::new(buffers), limits.bytes);
     let mut entries = 0;
-    while let Some((entry, mut contents)) = tar.next()? {
+    while let Some((entry, contents)) = tar.next()? {
         progress.add_entry();
         entries += 1;
-        visit(entry, &mut contents)?;
+        visit(entry, &mut Cancellable { contents, progress })?;
     }
     let mut rest = tar.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(read_failed)?;
     let (_, diff_id, bytes) = rest.finish();
     progress.add_bytes(bytes);
     Ok((ReadReport { entries, bytes }, diff_id))
+}
+
+/// The contents of an entry, which can be given up also within a hole, of which the blob holds nothing.
+struct Cancellable<'a, R> {
+    contents: R,
+    progress: &'a Progress,
+}
+
+impl<R: Read> Read for Cancellable<'_, R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        self.progress.check().map_err(io::Error::other)?;
+        self.contents.read(out)
+    }
 }
 
 /// Fills buffers until the blob ends or nobody takes them; returns the digest of the blob.

@@ -68,7 +68,7 @@ pub fn trace(
     engine: &Engine,
     request: &pb::TraceImageRequest,
     progress: &Progress,
-    outlet: &Outlet<pb::Touch>,
+    outlet: &Outlet<pb::TraceEvent>,
 ) -> Result<()> {
     let platform = platform(&request.platform)?;
     let images = engine.images(&request.namespace)?;

@@ -13,7 +13,10 @@ use crate::image::{
 use crate::manifest::Resource;
 use crate::ops::{Finding, VerifyReport};
 use crate::tree::Progress;
-use pb::{build_event, diff_event, image_event, repair_event};
+use pb::{build_event, diff_event, image_event, repair_event, trace_event};
+
+/// Bytes of a layer's step that go into a message; a config may hold megabytes, and it is in every finding.
+const CREATED_BY_MAX: usize = 4 << 10;
 
 pub fn info(image: ImageInfo) -> pb::ImageInfo {
     pb::ImageInfo {
@@ -55,6 +58,7 @@ pub fn event(event: ImageEvent) -> pb::ImageEvent {
         ImageEvent::Finding(finding) => image_event::Event::Finding(image_finding(finding)),
         ImageEvent::End { report, shared } => image_event::Event::End(pb::ImageEnd {
             summary: MessageField::some(summary(report.entries, report.bytes, report.findings, Duration::ZERO)),
+            shared_count: shared.len() as u64,
             shared: fitting(shared.into_iter().map(shared_layer), |shared| {
                 shared.images.iter().map(String::len).sum::<usize>() + shared.layer.created_by.len()
             })
@@ -94,18 +98,33 @@ fn layer(layer: LayerRef) -> pb::Layer {
     pb::Layer {
         number: layer.number as u64,
         digest: layer.digest.to_string(),
-        created_by: layer.created_by,
+        created_by: cut(layer.created_by, CREATED_BY_MAX),
         ..Default::default()
     }
 }
 
-pub fn touch(touch: Touch) -> pb::Touch {
-    pb::Touch {
+/// The beginning of a text, whole characters.
+fn cut(mut text: String, most: usize) -> String {
+    let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.truncate(end);
+    text
+}
+
+fn trace_event(event: trace_event::Event) -> pb::TraceEvent {
+    pb::TraceEvent { event: Some(event), ..Default::default() }
+}
+
+pub fn trace_progress(now: &Progress) -> pb::TraceEvent {
+    trace_event(trace_event::Event::Progress(progress(now)))
+}
+
+pub fn touch(touch: Touch) -> pb::TraceEvent {
+    trace_event(trace_event::Event::Touch(pb::Touch {
         layer: MessageField::some(layer(touch.layer)),
         touched: touch.touched.name().into(),
         inode: touch.resource.as_ref().map(inode).into(),
         ..Default::default()
-    }
+    }))
 }
 
 fn inode(resource: &Resource) -> pb::Inode {
@@ -163,6 +182,7 @@ pub fn change(change: Change) -> pb::DiffEvent {
         path: change.path,
         image: change.image.as_ref().map(inode).into(),
         container: change.container.as_ref().map(inode).into(),
+        difference_count: change.differences.len() as u64,
         differences: fitting(change.differences, weight).map(super::finding_message).collect(),
         ..Default::default()
     }))
@@ -175,4 +195,20 @@ fn weight(finding: &Finding) -> usize {
 
 pub fn compared(report: &ContainerReport, took: Duration) -> pb::DiffEvent {
     diff_event(diff_event::Event::Summary(summary(report.entries, report.bytes, report.changes, took)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn no_step_makes_a_message_too_large() {
+        for created_by in ["RUN true".to_owned(), "é".repeat(1 << 20)] {
+            let begins = created_by.clone();
+            let layer = layer(LayerRef { number: 1, digest: Digest::of(b""), created_by });
+            assert!(layer.created_by.len() <= CREATED_BY_MAX && begins.starts_with(&layer.created_by));
+            assert!(!layer.created_by.is_empty());
+        }
+    }
 }
