@@ -28,6 +28,7 @@ mod status;
 mod table;
 mod verify;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -132,6 +133,9 @@ pub fn main() -> ExitCode {
     };
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let global = &cli.global;
+    if !matches!(cli.command, Command::Daemon(_)) && !global.quiet {
+        show_warnings();
+    }
     let ran = match cli.command {
         Command::Build(args) => build::run(global, &args),
         Command::Verify(args) => verify::run(global, &args),
@@ -157,6 +161,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }
     }
+}
+
+/// What the library warns of goes to standard error, as the commands' own warnings do.
+fn show_warnings() {
+    let mut builder = env_logger::Builder::new();
+    builder.filter_module(env!("CARGO_CRATE_NAME"), log::LevelFilter::Warn);
+    builder.format(|out, record| writeln!(out, "continuity: warning: {}", record.args()));
+    // An error means that a logger is there already.
+    let _ = builder.try_init();
 }
 
 /// Whether a global option stands on the command line, before the command or after it.

@@ -9,6 +9,7 @@
 //! | 0 | [`sys`] | system calls that no library wraps safely: the only unsafe code |
 //! | 1 | [`digest`] | SHA-256 digests |
 //! | 1 | [`inode`] | file types and extended attributes |
+//! | 1 | [`mountinfo`] | mount tables, as the kernel tells them |
 //! | 2 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
 //! | 2 | [`tree`] | a confined directory handle, the ordered parallel walk, changes to a tree |
 //! | 2 | [`mount`] | containerd's mounts, made where nobody sees them |
@@ -37,6 +38,7 @@ pub mod inode;
 pub mod layer;
 pub mod manifest;
 pub mod mount;
+pub mod mountinfo;
 pub mod ops;
 pub mod snapshotter;
 pub mod sys;

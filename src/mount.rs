@@ -33,13 +33,14 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// The directories that an overlay shows, topmost first, its `upperdir` among them; empty for any other mount.
+    /// The directories that an overlay shows, topmost first, its `upperdir` among them; empty for any other mount. They
+    /// may be relative to the directory in which whoever mounted it was.
     pub fn overlay_directories(&self) -> Vec<PathBuf> {
         let mut directories = Vec::new();
         for option in self.options.iter().filter(|_| self.kind == "overlay") {
             if let Some(upper) = option.strip_prefix("upperdir=") {
                 directories.insert(0, PathBuf::from(upper));
-            } else if let Some(list) = option.strip_prefix("lowerdir=") {
+            } else if let Some(list) = ["lowerdir=", "lowerdir+="].iter().find_map(|name| option.strip_prefix(name)) {
                 directories.extend(split_unescaped(list).iter().map(|path| PathBuf::from(unescape(path))));
             }
         }

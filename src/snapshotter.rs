@@ -34,7 +34,7 @@ use redb::Durability;
 use crate::error::{Error, ErrorKind, Result};
 use crate::mount::Mount;
 use filter::Filters;
-pub use lock::{REPAIR, RootLock};
+use lock::RootLock;
 use metadata::Metadata;
 use overlay::{Directories, KernelOptions};
 
@@ -70,7 +70,7 @@ impl Snapshotter {
         }
         // Mounts are performed by others, with another working directory.
         let root = root.canonicalize().map_err(|error| Error::io("realpath", root, error))?;
-        let lock = RootLock::acquire(&root, lock::DAEMON)?;
+        let lock = RootLock::acquire(&root)?;
         let directories = Directories::open(&root, KernelOptions::detect())?;
         let metadata = Metadata::open(&root.join("metadata.redb"))?;
         overlay::sync(&root)?;

@@ -396,7 +396,7 @@ views() {
 	done
 }
 
-leased() { ctr leases ls | grep -q continuity-; }
+leased() { ctr leases ls | grep '^continuity-'; }
 
 case_a_blob_that_is_gone_is_named() {
 	local layer

@@ -186,12 +186,40 @@ case_what_is_removed_is_kept() {
 	[[ ! -e $directory/app/more && -z $(find "$directory" -name '.continuity-*') ]] || fail "not removed"
 }
 
-case_it_is_kept_on_another_filesystem() {
+# What is of another type than it should be was put there by somebody.
+case_what_is_replaced_is_kept() {
+	local directory kept
+	directory=$(directory_with overlayfs app/device)
+	rm "$directory/app/lib/link" "$directory/app/device" "$directory/app/note"
+	printf 'somebody needs it\n' >"$directory/app/lib/link"
+	printf 'this, too\n' >"$directory/app/device"
+	ln -s elsewhere "$directory/app/note"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs >changes
+	kept=$(sed -n 's|^create symlink /app/lib/link (layer 2 .*), kept as ||p' changes)
+	[[ $kept == "$work"/state/quarantine/20*/overlayfs/layer-2/app/lib/link ]] || fail "$(cat changes)"
+	same "$(cat "$kept")" 'somebody needs it'
+	same "$(cat "$(dirname "$kept")/../device")" 'this, too'
+	same "$(readlink "$(dirname "$kept")/../note")" elsewhere
+	exits 0 image verify "$MENDABLE" --snapshotter overlayfs
+	flip_byte "$directory/app/note" 5
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs >changes
+	same "$(grep -c 'kept as' changes)" 0
+}
+
+# There a socket can't be kept, and nothing else is said of it.
+case_it_is_kept_on_another_filesystem_but_for_sockets() {
+	local directory
 	rm -rf "$work/state"
 	mkdir "$work/state"
 	mount -t tmpfs -o mode=0700 none "$work/state"
 	on_leave='umount "$work/state"'
 	case_what_is_removed_is_kept
+	case_what_is_replaced_is_kept
+	directory=$(directory_with overlayfs app/device)
+	rm "$directory/app/note"
+	socket-file "$directory/app/note"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs >changes
+	grep -E '^write /app/note \([0-9]+ bytes\) \(layer 2 sha256:[^,]*$' changes || fail "$(cat changes)"
 	mend
 }
 
@@ -215,6 +243,70 @@ case_in_use() {
 	same "$(stat -c %i "$directory/app/note")" "$inode"
 	same "$(ctr task exec --exec-id look user cat /app/note)" "$STORY_TEXT"
 	mend
+}
+
+# What is mounted is in use, too, without any container.
+each_in_use_by_a_mount=(overlay bind elsewhere)
+case_in_use_by_a_mount() {
+	local kind=$1 directory=$work/mounted pid
+	mkdir -p "$directory"
+	case $kind in
+	overlay) ctr images mount --snapshotter overlayfs "$MENDABLE" "$directory" ;;
+	bind) mount --bind "$(directory_with overlayfs app/device)/app" "$directory" ;;
+	# In a mount namespace that only one process is in.
+	elsewhere)
+		unshare --mount sh -c 'mount --bind "$0" "$1" && echo mounted && exec sleep 600' \
+			"$(directory_with overlayfs app/device)" "$directory" >mounts &
+		pid=$!
+		wait_until 10 grep -q mounted mounts
+		;;
+	esac
+	on_leave='if [[ -n ${pid:-} ]]; then kill -KILL "$pid"; wait "$pid" || true; else umount "$directory"; fi
+		if [[ $kind == overlay ]]; then ctr leases rm --sync "$directory"; fi'
+	flip_byte "$(directory_with overlayfs app/device)/app/note" 5
+	exits 2 repair "$MENDABLE" --snapshotter overlayfs 2>error
+	holds error "layer-2 by the mount on $directory${pid:+ of process $pid}"
+	same "$(grep -c 'layer-1 by' error)" 0
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs --force
+	mend
+	flip_byte "$(directory_with overlayfs app/device)/app/note" 5
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
+}
+
+# A container whose snapshotter does not answer is no reason to leave another one's layers damaged.
+case_a_snapshotter_that_does_not_answer() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	ctr run --detach --snapshotter continuity --runc-root "$work/runc" --cgroup "/$(basename "$work")/orphan" \
+		"$MENDABLE" orphan /bin/sleep 600
+	stop_daemon
+	on_leave="start_daemon; wait_until 30 answers; ctr task kill --signal KILL orphan; wait_until 10 ended orphan
+		ctr task delete orphan || true; ctr containers delete orphan"
+	flip_byte "$directory/app/note" 5
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs 2>warnings
+	holds warnings 'the mounts of container default/orphan'
+	mend
+}
+
+answers() { ctr snapshots --snapshotter continuity ls; }
+
+# A repair that fails on the way leaves no verdict of before.
+case_after_a_repair_that_failed_the_image_is_damaged() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	exits 0 image verify "$MENDABLE" --snapshotter overlayfs
+	image ls | grep -E "^$MENDABLE .* overlayfs +intact " || fail "$(image ls)"
+	rm "$directory/app/lib/link"
+	printf 'not it\n' >other
+	mount --bind other "$directory/app/note"
+	on_leave='umount "$directory/app/note" 2>/dev/null || true'
+	# What is mounted on can't be replaced.
+	exits 2 repair "$MENDABLE" --snapshotter overlayfs 2>error
+	holds error app/note
+	image ls | grep -E "^$MENDABLE .* overlayfs +damaged " || fail "$(image ls)"
+	umount "$directory/app/note"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
+	image ls | grep -E "^$MENDABLE .* overlayfs +intact " || fail "$(image ls)"
 }
 
 ended() { ctr task ls | grep -E "^$1 .*STOPPED"; }
@@ -261,11 +353,14 @@ case_interrupted_it_is_finished_by_the_next() {
 	for n in $(ctr leases ls | awk '/^continuity-/ { print $1 }'); do ctr leases rm --sync "$n"; done
 }
 
+# Whatever state directories they were given.
 case_one_repair_at_a_time() {
-	mkdir -p "$work/state"
-	exits 2 flock "$work/state/repair.lock" "$(type -P continuity)" --containerd-address "$containerd_socket" image repair \
-		--root "$work/state" "$MENDABLE" 2>error
-	holds error 'another repair'
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	exits 2 flock "$directory" "$(type -P continuity)" --containerd-address "$containerd_socket" image repair \
+		--root "$work/state" --snapshotter overlayfs "$MENDABLE" 2>error
+	holds error "another repair is changing $directory"
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
 }
 
 case_as_json() {
@@ -344,8 +439,8 @@ odd_slow() {
 	printf 'sha256:%s' "$(sha256sum <"$1" | cut -d' ' -f1)" >"$work/odd/diff-id"
 }
 
-leased() { ctr leases ls | grep -q continuity-; }
+leased() { ctr leases ls | grep '^continuity-'; }
 
-viewed() { ctr snapshots --snapshotter overlayfs ls | grep -q '^continuity-'; }
+viewed() { ctr snapshots --snapshotter overlayfs ls | grep '^continuity-'; }
 
 nothing_is_left_of_it() { ! leased && ! viewed; }

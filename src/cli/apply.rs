@@ -63,7 +63,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
     let options = PerformOptions { source: source.as_ref().map(|root| root as &dyn Source), ..Default::default() };
     let report = progress::shown(global, |progress| {
         plan.perform(&root, &options, progress, &mut |performed| match performed {
-            Performed::Done(_) => Ok(()),
+            Performed::Done { .. } => Ok(()),
             Performed::Unresolved(finding) => print(&finding, Format::Text),
         })
     })?;

@@ -115,13 +115,14 @@ impl Images {
     }
 }
 
-/// Leaves a verdict where [`Images::list`] finds it. What was found out stays true if that fails.
-pub(super) fn record(client: &Client, snapshotter: &str, chain: ChainId, state: VerdictState, entries: u64) {
-    let labels = BTreeMap::from([
+/// Leaves a verdict where [`Images::list`] finds it, with the number of paths unless that was not counted anew. What
+/// was found out stays true if that fails.
+pub(super) fn record(client: &Client, snapshotter: &str, chain: ChainId, state: VerdictState, entries: Option<u64>) {
+    let mut labels = BTreeMap::from([
         (VERDICT.to_owned(), state.name().to_owned()),
         (VERIFIED_AT.to_owned(), time::rfc3339(time::now())),
-        (ENTRIES.to_owned(), entries.to_string()),
     ]);
+    labels.extend(entries.map(|entries| (ENTRIES.to_owned(), entries.to_string())));
     let written: Result<(), Error> = client.set_snapshot_labels(snapshotter, &chain.to_string(), &labels);
     match written {
         // Collected meanwhile: nobody will ask.

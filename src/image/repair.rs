@@ -10,18 +10,19 @@
 //! next begins, so an interrupted repair leaves a tree that another one finishes.
 
 mod directories;
+mod kept;
 mod staged;
 mod users;
 
-use std::ffi::OsStr;
 use std::fs::DirBuilder;
-use std::io::{self, BufReader};
-use std::os::unix::ffi::OsStrExt;
+use std::io::BufReader;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use self::directories::Part;
+use self::kept::{Quarantine, beneath};
 use super::derive::{LayerCache, spool};
+use super::list::{self, VerdictState};
 use super::verify::Subject;
 use super::view::unpacking_of;
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
@@ -29,29 +30,22 @@ use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{Rootfs, Unpacking};
 use crate::ops::{Action, PerformOptions, Performed};
-use crate::snapshotter::{REPAIR, RootLock, time};
-use crate::tree::{Progress, Root, is_temporary};
+use crate::tree::Progress;
 
 /// Buffer for reading a derived manifest, in bytes.
 const READ_BUFFER: usize = 64 << 10;
 
-/// Beneath the root: what repairs have removed.
-const QUARANTINE: &str = "quarantine";
-
 /// What our own snapshotter is called in the quarantine, whatever name containerd knows it by.
 const OWN: &str = "continuity";
-
-/// Repairs that may begin in the same second.
-const SAME_SECOND: usize = 100;
 
 /// How to repair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepairOptions {
-    /// Directory for contents on their way and for what is removed (`quarantine/`); made if it is missing.
+    /// Directory for contents on their way and for what is kept (`quarantine/`); made if it is missing.
     pub root: PathBuf,
     /// Tells the plan and changes nothing.
     pub dry_run: bool,
-    /// Repairs also what a running container uses, keeping inodes where it can.
+    /// Repairs also what is in use, keeping inodes where it can.
     pub force: bool,
 }
 
@@ -71,7 +65,7 @@ pub enum RepairEvent {
         layer: Option<LayerRef>,
         /// What is changed.
         action: Action,
-        /// Where what was removed is kept.
+        /// Where what was removed, or replaced by something of another type, is kept.
         kept: Option<PathBuf>,
     },
     /// What still differs: after a repair, or what a dry run has no change for.
@@ -99,8 +93,8 @@ impl Images {
     ///
     /// # Errors
     /// `NotFound` if there is no such image, it is unpacked nowhere, or a blob is not there, saying what to fetch.
-    /// `FailedPrecondition`, naming the containers, if a damaged layer is in use and `force` is not set; naming the
-    /// process, if another repair runs. `Unsupported` for a snapshotter whose layers are no directories. Of several
+    /// `FailedPrecondition`, naming the users, if a damaged layer is in use and `force` is not set; naming the
+    /// directory, if another repair changes it. `Unsupported` for a snapshotter whose layers are no directories. Of several
     /// snapshotters each is tried, and the first error is returned. What `report` fails with, at once.
     pub fn repair(
         &self,
@@ -137,13 +131,6 @@ impl Images {
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        let _alone = match options.dry_run {
-            true => None,
-            false => {
-                make_private(&options.root)?;
-                Some(RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?)
-            }
-        };
         let mut total = RepairReport::default();
         let mut failure = None;
         for subject in subjects {
@@ -181,11 +168,16 @@ impl Images {
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
         let parts = directories::of(&mounts, image, snapshotter)?;
-        let unpacked = Unpacked { image, snapshotter, rootfs, parts };
-        let planned = self.mend(unpacked, options, progress, report)?;
+        let mut unpacked = Unpacked { image, snapshotter, rootfs, parts };
+        self.plan(&mut unpacked, options, progress)?;
         if options.dry_run {
-            return Ok(planned);
+            return unpacked.planned(report);
         }
+        if !unpacked.parts.is_empty() {
+            // Whatever becomes of the repair, an earlier verdict holds no longer.
+            list::record(&self.client, snapshotter, *chain, VerdictState::Damaged, None);
+        }
+        let planned = self.perform(unpacked, options, progress, report)?;
         drop(lease);
         let checked = self.verify_one(subject, &mut cache, progress, &mut |event| match event {
             ImageEvent::Finding(finding) => report(RepairEvent::Left(finding)),
@@ -207,55 +199,62 @@ impl Images {
         options: &RepairOptions,
         progress: &Progress,
     ) -> Result<RepairReport> {
-        make_private(&options.root)?;
-        let _alone = RootLock::acquire(&options.root, REPAIR).map_err(|e| e.context("another repair"))?;
         let image = self.explaining(chain)?.ok_or_else(|| {
             let message = format!("no image of namespace {} explains {chain}", self.client.namespace());
             Error::new(ErrorKind::FailedPrecondition, message)
         })?;
         let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
         let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
-        let unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, parts };
-        self.mend(unpacked, options, progress, &mut |_| Ok(()))
+        let mut unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, parts };
+        self.plan(&mut unpacked, options, progress)?;
+        self.perform(unpacked, options, progress, &mut |_| Ok(()))
     }
 
-    /// Plans, and unless it is a dry run, performs.
-    fn mend(
+    /// Plans what is to be done, and leaves only the parts where something is. They stay locked, but for a dry run.
+    fn plan(&self, unpacked: &mut Unpacked<'_>, options: &RepairOptions, progress: &Progress) -> Result<()> {
+        for part in &mut unpacked.parts {
+            if !options.dry_run {
+                part.lock()?;
+            }
+            let (manifest, _) = spool(|out| part.write_manifest(&unpacked.rootfs, out))?;
+            let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
+            part.plan(&unpacked.rootfs, manifest, self.settings.threads, progress)?;
+        }
+        unpacked.parts.retain(|part| !part.is_intact());
+        Ok(())
+    }
+
+    /// Does what was planned.
+    fn perform(
         &self,
         unpacked: Unpacked<'_>,
         options: &RepairOptions,
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        let Unpacked { image, snapshotter, rootfs, mut parts } = unpacked;
-        for part in &mut parts {
-            let (manifest, _) = spool(|out| part.write_manifest(&rootfs, out))?;
-            part.plan(&rootfs, BufReader::with_capacity(READ_BUFFER, manifest), self.settings.threads, progress)?;
-        }
-        parts.retain(|part| !part.is_intact());
-        if options.dry_run {
-            return planned(&parts, image, &rootfs, report);
-        }
+        let Unpacked { image, snapshotter, rootfs, parts } = unpacked;
         let mut total = RepairReport::default();
         if parts.is_empty() {
             return Ok(total);
         }
+        make_private(&options.root)?;
         self.check_unused(&parts, snapshotter, options.force)?;
         let staged = self.stage(&parts, image, &rootfs, &options.root, progress)?;
         // Again: staging took its time, and a container may have been started meanwhile.
-        let used = self.check_unused(&parts, snapshotter, options.force)?;
-        let mut quarantine = Quarantine { root: &options.root, snapshotter, made: None };
-        for (part, used) in parts.iter().zip(used) {
-            let kept = quarantine.of(part)?;
+        let uses = self.check_unused(&parts, snapshotter, options.force)?;
+        uses.by.iter().for_each(|by| log::warn!("repairing what is in use: {by}"));
+        let mut quarantine = Quarantine::new(&options.root, snapshotter);
+        for (part, used) in parts.iter().zip(uses.of_parts) {
+            let place = quarantine.of(part)?;
             let perform = PerformOptions {
                 source: Some(&staged),
-                quarantine: kept.as_ref().map(|(_, root)| root),
+                quarantine: place.as_ref().map(|(_, root)| root),
                 in_place: used && options.force,
             };
             let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
-                Performed::Done(action) => report(RepairEvent::Change {
+                Performed::Done { action, kept } => report(RepairEvent::Change {
                     layer: part.layer_of(action.path(), image, &rootfs),
-                    kept: kept.as_ref().and_then(|(place, _)| place_of(action, place)),
+                    kept: place.as_ref().filter(|_| kept).map(|(place, _)| beneath(place, action.path())),
                     action: action.clone(),
                 }),
                 // The check that follows finds it.
@@ -275,71 +274,24 @@ struct Unpacked<'a> {
     parts: Vec<Part>,
 }
 
-/// What a dry run tells.
-fn planned(parts: &[Part], image: &Image, rootfs: &Rootfs, report: &mut Report<'_>) -> Result<RepairReport> {
-    let mut total = RepairReport::default();
-    for part in parts {
-        for action in &part.plan.actions {
-            let layer = part.layer_of(action.path(), image, rootfs);
-            report(RepairEvent::Change { layer, action: action.clone(), kept: None })?;
-            total.changes += 1;
-        }
-        for finding in &part.plan.unresolved {
-            let layer = part.layer_of(&finding.path, image, rootfs);
-            report(RepairEvent::Left(ImageFinding { finding: finding.clone(), layer }))?;
-            total.left += 1;
-        }
-    }
-    Ok(total)
-}
-
-/// Where what is removed goes: `<root>/quarantine/<time>/<snapshotter>/<layer>`, made when it is needed.
-struct Quarantine<'a> {
-    root: &'a Path,
-    snapshotter: &'a str,
-    made: Option<PathBuf>,
-}
-
-impl Quarantine<'_> {
-    /// The place for what is removed from a part, if anything is.
-    fn of(&mut self, part: &Part) -> Result<Option<(PathBuf, Root)>> {
-        if !part.plan.actions.iter().any(|action| matches!(action, Action::Remove { .. })) {
-            return Ok(None);
-        }
-        let base = match self.made.take() {
-            Some(base) => base,
-            None => self.make()?,
-        };
-        let place = base.join(self.snapshotter.replace('/', "_")).join(part.name());
-        self.made = Some(base);
-        make_private(&place)?;
-        let root = Root::open(&place)?.durable();
-        Ok(Some((place, root)))
-    }
-
-    /// A directory of this repair alone.
-    fn make(&self) -> Result<PathBuf> {
-        let all = self.root.join(QUARANTINE);
-        make_private(&all)?;
-        let now = time::rfc3339(time::now());
-        for n in 0..SAME_SECOND {
-            let base = all.join(if n == 0 { now.clone() } else { format!("{now}-{n}") });
-            match DirBuilder::new().mode(PRIVATE).create(&base) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(Error::io("mkdir", &base, error)),
-                Ok(()) => return Ok(base),
+impl Unpacked<'_> {
+    /// What a dry run tells.
+    fn planned(&self, report: &mut Report<'_>) -> Result<RepairReport> {
+        let mut total = RepairReport::default();
+        for part in &self.parts {
+            for action in &part.plan.actions {
+                let layer = part.layer_of(action.path(), self.image, &self.rootfs);
+                report(RepairEvent::Change { layer, action: action.clone(), kept: None })?;
+                total.changes += 1;
+            }
+            for finding in &part.plan.unresolved {
+                let layer = part.layer_of(&finding.path, self.image, &self.rootfs);
+                report(RepairEvent::Left(ImageFinding { finding: finding.clone(), layer }))?;
+                total.left += 1;
             }
         }
-        Err(Error::new(ErrorKind::AlreadyExists, format!("{} is full of repairs of this second", all.display())))
+        Ok(total)
     }
-}
-
-/// Where an action leaves what it removes.
-fn place_of(action: &Action, place: &Path) -> Option<PathBuf> {
-    let Action::Remove { path, .. } = action else { return None };
-    let relative = Path::new(OsStr::from_bytes(path.strip_prefix(b"/").unwrap_or(path)));
-    let temporary = relative.file_name().is_some_and(|name| is_temporary(name.as_bytes()));
-    (!temporary).then(|| place.join(relative))
 }
 
 /// Permissions of what only root may look into.

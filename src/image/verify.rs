@@ -320,7 +320,7 @@ impl Images {
         told.map_err(Failure::Told)?;
         let done = verified?;
         let state = if done.findings == 0 { VerdictState::Intact } else { VerdictState::Damaged };
-        list::record(&self.client, snapshotter, *chain, state, entries);
+        list::record(&self.client, snapshotter, *chain, state, Some(entries));
         let damaged = damaged.into_iter().filter_map(|n| image.layers.get(n).cloned()).collect();
         Ok(Checked { findings, report: done, damaged })
     }

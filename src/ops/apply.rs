@@ -48,7 +48,7 @@ pub trait Source {
 pub struct PerformOptions<'a> {
     /// Where contents come from.
     pub source: Option<&'a dyn Source>,
-    /// Where what is removed goes, under its path; without, it is gone.
+    /// Where what is removed, or replaced by something of another type, is kept under its path; without, it is gone.
     pub quarantine: Option<&'a Root>,
     /// Writes over files whose contents differ and whose size is right, so that they keep their inode.
     pub in_place: bool,
@@ -58,7 +58,12 @@ pub struct PerformOptions<'a> {
 #[derive(Debug)]
 pub enum Performed<'a> {
     /// This was done.
-    Done(&'a Action),
+    Done {
+        /// What.
+        action: &'a Action,
+        /// Whether what was there is kept.
+        kept: bool,
+    },
     /// This could not be done, because the source lacks the contents.
     Unresolved(Finding),
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One process per root, and per purpose.
+//! One process per root.
 //!
 //! The lock is the kernel's (flock) and goes with the process, however that ends; the file that carries it stays
 //! and holds the process ID, for the message only.
@@ -13,25 +13,20 @@ use rustix::io::Errno;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// File in the root that the daemon holds.
-pub(super) const DAEMON: &str = "lock";
-
-/// File in the root that a repair holds: two would move the same files away.
-pub const REPAIR: &str = "repair.lock";
+/// Name of the file in the root.
+const NAME: &str = "lock";
 
 /// Held as long as it lives.
 #[derive(Debug)]
-pub struct RootLock {
+pub(super) struct RootLock {
     _file: File,
 }
 
 impl RootLock {
-    /// Takes the lock that this file of the root carries.
-    ///
     /// # Errors
     /// `FailedPrecondition`, naming root and process, if another process holds it.
-    pub fn acquire(root: &Path, name: &str) -> Result<Self> {
-        let path = root.join(name);
+    pub(super) fn acquire(root: &Path) -> Result<Self> {
+        let path = root.join(NAME);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         let fd = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(|e| Error::io("open", &path, e))?;
         let mut file = File::from(fd);
@@ -67,12 +62,12 @@ mod tests {
     #[test]
     fn a_second_holder_is_refused_by_name() {
         let dir = tempfile::tempdir().unwrap();
-        let first = RootLock::acquire(dir.path(), DAEMON).unwrap();
-        let error = RootLock::acquire(dir.path(), DAEMON).unwrap_err();
+        let first = RootLock::acquire(dir.path()).unwrap();
+        let error = RootLock::acquire(dir.path()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
         let expected = format!("{} is in use by process {}", dir.path().display(), std::process::id());
         assert_eq!(error.to_string(), expected);
         drop(first);
-        RootLock::acquire(dir.path(), DAEMON).unwrap();
+        RootLock::acquire(dir.path()).unwrap();
     }
 }

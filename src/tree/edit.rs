@@ -103,11 +103,11 @@ impl Root {
     }
 
     /// Writes over a regular file of the same size and keeps its inode: for one that is in use. Whoever looks
-    /// meanwhile sees a mixture, and so does everybody if it is interrupted.
+    /// meanwhile sees a mixture, and so does everybody if it is interrupted or fails.
     ///
     /// # Errors
-    /// `InvalidInput` if the source has other contents, `Changed` if there is no such file; `Io` also if it is being
-    /// executed.
+    /// `InvalidInput` if the source has other contents: the file has them, or a part of them, then. `Changed` if there
+    /// is no such file: nothing was changed. `Io` also if it is being executed: nothing was changed.
     pub fn overwrite_file(
         &self,
         path: &[u8],
@@ -211,7 +211,7 @@ impl Root {
 
     /// Lets `create` make something under a temporary name beside `path` and `finish` complete it, then renames it;
     /// removes it on failure. The name can't be guessed; a name that exists is somebody else's and stays.
-    fn beside<T>(
+    pub(super) fn beside<T>(
         &self,
         path: &[u8],
         create: impl Fn(&OwnedFd, &str) -> Result<T, Errno>,
@@ -236,7 +236,7 @@ impl Root {
     }
 
     /// What was done to an inode is on the disk, where that was asked for.
-    fn flush(&self, fd: &OwnedFd, path: &[u8]) -> Result<()> {
+    pub(super) fn flush(&self, fd: &OwnedFd, path: &[u8]) -> Result<()> {
         match self.durable {
             true => rfs::fsync(fd).map_err(|e| failed("fsync", path, e)),
             false => Ok(()),
@@ -308,7 +308,7 @@ fn own(parent: &OwnedFd, name: impl rustix::path::Arg, attributes: Attributes<'_
 }
 
 /// Owner first: a change of owner clears setuid bits and capabilities.
-fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
+pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
     let stat = rfs::fstat(fd).map_err(|e| failed("fstat", path, e))?;
     if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
         let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));

@@ -8,11 +8,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 
 use super::inode::Metadata;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::mountinfo::{self, Location};
 
 /// Bytes of a path that the kernel takes at once, less the final NUL; a longer one is resolved in pieces.
 const PATH_PIECE: usize = 4095;
@@ -65,17 +66,32 @@ impl Root {
     /// links. True also where that can't be found out.
     pub fn may_hold_mounts(&self) -> bool {
         let root = std::fs::read_link(format!("/proc/self/fd/{}", self.fd.as_raw_fd()));
-        let mounts = std::fs::read("/proc/self/mountinfo");
-        let (Ok(root), Ok(mounts)) = (root, mounts) else { return true };
+        let (Ok(root), Ok(mounts)) = (root, mountinfo::own()) else { return true };
         // A deleted or detached directory has no path there; the root of everything has every mount beneath it.
-        let root = root.as_os_str().as_bytes();
-        if root.first() != Some(&b'/') || root == b"/" {
+        if !root.is_absolute() || root == Path::new("/") {
             return true;
         }
-        mounts.split(|&b| b == b'\n').filter_map(|line| line.split(|&b| b == b' ').nth(4)).any(|point| {
-            let point = unescape_octal(point);
-            point.strip_prefix(root).is_some_and(|rest| rest.first() == Some(&b'/'))
-        })
+        mounts.iter().any(|mount| mount.point != root && mount.point.starts_with(&root))
+    }
+
+    /// Where it lies; none if it is on a detached mount.
+    ///
+    /// # Errors
+    /// Of kind `Io`.
+    pub fn location(&self) -> Result<Option<Location>> {
+        Location::of(self.fd.as_fd()).map_err(|error| Error::io("read", "/proc/self/mountinfo", error))
+    }
+
+    /// Locks the directory for as long as this handle lives (flock); false if somebody else has it locked.
+    ///
+    /// # Errors
+    /// Of kind `Io`.
+    pub fn lock(&self) -> Result<bool> {
+        match rustix::fs::flock(&self.fd, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(true),
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            Err(errno) => Err(Error::io("flock", ".", errno)),
+        }
     }
 
     /// Opens the directory that holds `path` and gives the last component. `path` begins with `/`.
@@ -164,26 +180,6 @@ fn longest_piece(components: &[&[u8]]) -> (Vec<u8>, usize) {
         taken += 1;
     }
     (piece, taken)
-}
-
-/// Undoes mountinfo's `\ooo`.
-fn unescape_octal(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&byte, after)) = rest.split_first() {
-        let digits = after.get(..3).and_then(|d| std::str::from_utf8(d).ok());
-        match digits.filter(|_| byte == b'\\').and_then(|d| u8::from_str_radix(d, 8).ok()) {
-            Some(unescaped) => {
-                out.push(unescaped);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    out
 }
 
 fn resolution_error(path: &[u8], errno: Errno) -> Error {

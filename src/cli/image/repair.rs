@@ -29,7 +29,7 @@ pub struct RepairArgs {
     /// Print what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Repair also what a running container uses; what it sees of the change is undefined
+    /// Repair also what is in use; what users see of the change is undefined
     #[arg(long)]
     force: bool,
     /// Directory for contents on their way, and for what is removed (quarantine/)

@@ -60,6 +60,20 @@ impl Part {
         Ok(Self { directory, root, plan: ApplyPlan::default(), layer })
     }
 
+    /// Keeps other repairs away from the directory for as long as this one lives, whatever root they were given.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` if another one has it.
+    pub fn lock(&self) -> Result<()> {
+        match self.root.lock()? {
+            true => Ok(()),
+            false => {
+                let message = format!("another repair is changing {}", Escaped::path(&self.directory));
+                Err(Error::new(ErrorKind::FailedPrecondition, message))
+            }
+        }
+    }
+
     /// Writes what the directory should hold.
     pub fn write_manifest(&self, rootfs: &Rootfs, out: impl Write) -> Result<u64> {
         match self.layer {

@@ -106,10 +106,10 @@ impl Performer<'_> {
             if stays(action.path()) || on_kept {
                 continue;
             }
-            match self.one(action) {
-                Ok(()) => {
+            match self.one(action, progress) {
+                Ok(kept) => {
                     total.done += 1;
-                    report(Performed::Done(action))?;
+                    report(Performed::Done { action, kept })?;
                 }
                 Err(Unresolved::Source(error)) => {
                     report(unresolved(action, &error))?;
@@ -122,10 +122,26 @@ impl Performer<'_> {
         Ok(())
     }
 
-    fn one(&self, action: &Action) -> Result<(), Unresolved> {
+    /// Returns whether what was there is kept.
+    fn one(&self, action: &Action, progress: &Progress) -> Result<bool, Unresolved> {
         let root = self.root;
+        let kept = match action {
+            Action::Remove { path, directory } => {
+                let kept = self.keep(path, *directory, progress)?;
+                root.remove(path, *directory)?;
+                return Ok(kept);
+            }
+            Action::Write { path, resource, .. } | Action::Create { path, resource } => {
+                self.keep_other(path, resource.mode.file_type(), progress)?
+            }
+            Action::Link { path, to } => match root.metadata(to)? {
+                Some(linked) => self.keep_other(path, linked.file_type, progress)?,
+                None => false,
+            },
+            Action::MakeDirectory { .. } | Action::SetAttributes { .. } => false,
+        };
         match action {
-            Action::Remove { path, directory } => self.remove(path, *directory)?,
+            Action::Remove { .. } => {}
             Action::MakeDirectory { path } => root.make_directory(path)?,
             Action::Write { path, resource, contents } => self.write(path, resource, contents)?,
             Action::Create { path, resource } => {
@@ -141,15 +157,28 @@ impl Performer<'_> {
                 }
             }
         }
-        Ok(())
+        Ok(kept)
     }
 
-    /// Removes, or moves away what is worth it: what an interrupted run of ours left is not.
-    fn remove(&self, path: &[u8], directory: bool) -> Result<()> {
+    /// Keeps what is worth it: what an interrupted run of ours left is not.
+    fn keep(&self, path: &[u8], directory: bool, progress: &Progress) -> Result<bool> {
         let name = &path[path.iter().rposition(|&b| b == b'/').map_or(0, |slash| slash + 1)..];
         match self.options.quarantine {
-            Some(quarantine) if !is_temporary(name) => self.root.move_away(path, directory, quarantine),
-            _ => self.root.remove(path, directory),
+            Some(quarantine) if !is_temporary(name) => self.root.keep(path, directory, quarantine, progress),
+            _ => Ok(false),
+        }
+    }
+
+    /// Keeps what something of another type is about to replace.
+    fn keep_other(&self, path: &[u8], file_type: FileType, progress: &Progress) -> Result<bool> {
+        if self.options.quarantine.is_none() {
+            return Ok(false);
+        }
+        match self.root.metadata(path)? {
+            Some(found) if found.file_type != file_type => {
+                self.keep(path, found.file_type == FileType::Directory, progress)
+            }
+            _ => Ok(false),
         }
     }
 
