@@ -12,6 +12,7 @@ const GRPC: &[&str] = &[
     "protos/containerd/images.proto",
     "protos/containerd/introspection.proto",
     "protos/containerd/leases.proto",
+    "protos/containerd/mounts.proto",
     "protos/containerd/namespaces.proto",
     "protos/containerd/snapshots.proto",
     "protos/containerd/tasks.proto",

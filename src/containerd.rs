@@ -42,6 +42,11 @@ pub mod proto {
                 tonic::include_proto!("containerd.services.leases.v1");
             }
         }
+        pub mod mounts {
+            pub mod v1 {
+                tonic::include_proto!("containerd.services.mounts.v1");
+            }
+        }
         pub mod namespaces {
             pub mod v1 {
                 tonic::include_proto!("containerd.services.namespaces.v1");

@@ -3,15 +3,21 @@
 # Named cases, counted. A file of tests/ defines functions `case_<name>`; each runs in a shell of its own with a
 # time limit, and its output is shown if it fails. An array `each_<name>` makes one case of every element, which
 # the function gets as its argument. `suite_setup`, if defined, runs before the first case: when it fails, every
-# case of the file fails. What a case measured and says with `note` is shown in any case.
+# case of the file fails. What a case measured and says with `note` is shown in any case. A function `suite_lacks` says
+# what this machine lacks for the file, if anything: then it is skipped, and that is said.
 
 # A case that takes longer hangs. In seconds.
 readonly CASE_SECONDS=900
 
 # run_suite FILE: runs the cases and adds a line "passed" or "failed" for each to $work/results.
 run_suite() {
-	local file=$1 suite name broken=""
+	local file=$1 suite name missing broken=""
 	suite=$(basename "$file" .sh)
+	missing=$(run_in_shell "$file" suite_lacks)
+	if [[ -n $missing ]]; then
+		say "skip $suite: $missing"
+		return
+	fi
 	if ! run_in_shell "$file" suite_setup >"$work/output" 2>&1; then
 		broken=yes
 		report FAIL "$suite/setup" 0 "$work/output"

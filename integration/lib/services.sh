@@ -61,6 +61,15 @@ start_containerd() {
 	}
 }
 
+# containerd_has VERSION: whether containerd is that new.
+containerd_has() { printf '%s\n' "$1" "$(containerd --version | cut -d' ' -f3)" | sort --check=silent --version-sort; }
+
+# From 2.0 on, imports go through a service that has to be told of every snapshotter, unless ctr unpacks by itself.
+ctr() {
+	if [[ "$1 ${2:-}" == 'images import' ]] && containerd_has 2.0; then set -- images import --local "${@:3}"; fi
+	command ctr "$@"
+}
+
 containerd_config() {
 	cat <<-EOF
 		version = 2

@@ -196,7 +196,7 @@ case_what_is_in_use_is_not_mended_by_itself() {
 	file=$(layer_file "$STORY_FILE")
 	flip_byte "$file" 5
 	! run_container another "$IMAGE" /app/start 2>error || fail "a damaged layer was used"
-	wait_until "$SERVICE_SECONDS" said 'could not be repaired: running containers use .*layer-3 by default/user' ||
+	wait_until "$SERVICE_SECONDS" said 'could not be repaired: what is damaged .* is in use: .*layer-3 by default/user' ||
 		fail "$(cat "$daemon_home/log")"
 	flip_byte "$file" 5
 	same "$(run_container another "$IMAGE" /app/start)" "$STORY_TEXT"

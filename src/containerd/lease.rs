@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Leases, and the views that live under them.
+//! Leases, and the views and mounts that live under them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -10,6 +10,8 @@ use tonic::metadata::{Ascii, MetadataValue};
 use super::client::{Client, snapshot_name};
 use super::proto::services::leases::v1::leases_client::LeasesClient;
 use super::proto::services::leases::v1::{CreateRequest, DeleteRequest};
+use super::proto::services::mounts::v1::mounts_client::MountsClient;
+use super::proto::services::mounts::v1::{ActivateRequest, DeactivateRequest};
 use super::proto::services::snapshots::v1::snapshots_client::SnapshotsClient;
 use super::proto::services::snapshots::v1::{RemoveSnapshotRequest, ViewSnapshotRequest};
 use super::records;
@@ -26,13 +28,16 @@ const LEASE: &str = "containerd-lease";
 /// Begins the names of our leases and views.
 const PREFIX: &str = "continuity-";
 
-/// Keeps what is made under it from being collected; dropped, the views are removed and it is deleted.
+/// Keeps what is made under it from being collected; dropped, the mounts are undone, the views removed, and it is
+/// deleted.
 pub struct Lease<'a> {
     client: &'a Client,
     id: String,
     header: MetadataValue<Ascii>,
     /// Snapshotter and key.
     views: Vec<(String, String)>,
+    /// Names of what the mount manager has mounted.
+    activations: Vec<String>,
 }
 
 impl Client {
@@ -45,7 +50,7 @@ impl Client {
         let labels = HashMap::from([(EXPIRE.to_owned(), expire)]);
         let mut client = LeasesClient::new(self.channel.clone());
         self.call("a lease", client.create(self.request(CreateRequest { id: id.clone(), labels })))?;
-        Ok(Lease { client: self, id, header, views: Vec::new() })
+        Ok(Lease { client: self, id, header, views: Vec::new(), activations: Vec::new() })
     }
 }
 
@@ -71,10 +76,43 @@ impl Lease<'_> {
         let response = self.client.call(&what, client.view(request))?;
         Ok(response.mounts.into_iter().map(records::mount).collect())
     }
+
+    /// Lets containerd's mount manager make, in containerd's mount namespace, what the kernel can't make of these mounts
+    /// alone; returns what is left to mount. It is undone with the lease.
+    ///
+    /// # Errors
+    /// `Unsupported` if containerd has no mount manager, or it has nothing to do; what containerd says.
+    pub fn activate(&mut self, mounts: &[Mount]) -> Result<Vec<Mount>> {
+        let name = unique();
+        let mounts = mounts.iter().cloned().map(records::to_mount).collect();
+        let mut request = self.client.request(ActivateRequest { name: name.clone(), mounts });
+        request.metadata_mut().insert(LEASE, self.header.clone());
+        let mut client = MountsClient::new(self.client.channel.clone());
+        self.activations.push(name);
+        let info = self.client.call("activating mounts", client.activate(request))?.info.unwrap_or_default();
+        let left: Vec<_> = info.system.into_iter().map(records::mount).collect();
+        // It has made everything: the last one is what is to be seen.
+        let last = info.active.last().filter(|_| left.is_empty()).map(|active| Mount {
+            kind: "bind".into(),
+            source: active.mount_point.clone(),
+            target: String::new(),
+            options: vec!["rbind".into(), "ro".into()],
+        });
+        Ok(left.into_iter().chain(last).collect())
+    }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
+        for name in &self.activations {
+            let mut client = MountsClient::new(self.client.channel.clone());
+            let request = self.client.request(DeactivateRequest { name: name.clone() });
+            match self.client.call("undoing mounts", client.deactivate(request)) {
+                // It was never made.
+                Err(error) if error.kind() == ErrorKind::Unsupported => {}
+                undone => forgiven(undone),
+            }
+        }
         for (snapshotter, key) in &self.views {
             let mut client = SnapshotsClient::new(self.client.channel.clone());
             let request = RemoveSnapshotRequest { snapshotter: snapshotter.clone(), key: key.clone() };

@@ -123,6 +123,10 @@ pub(super) fn snapshotter(plugin: introspection::v1::Plugin) -> Option<Snapshott
     loaded.then(|| SnapshotterInfo { name: plugin.id, root: plugin.exports.get("root").map(PathBuf::from) })
 }
 
+pub(super) fn to_mount(mount: Mount) -> types::Mount {
+    types::Mount { r#type: mount.kind, source: mount.source, target: mount.target, options: mount.options }
+}
+
 pub(super) fn mount(mount: types::Mount) -> Mount {
     Mount { kind: mount.r#type, source: mount.source, target: mount.target, options: mount.options }
 }

@@ -79,7 +79,9 @@ impl Images {
     ) -> Result<ContainerReport> {
         let container = self.client.container(id)?;
         let image = self.image_of(&container)?;
+        let mut lease = self.lease()?;
         let mounts = self.client.mounts(&container.snapshotter, &container.snapshot_key)?;
+        let mounts = self.mountable(&mut lease, mounts)?;
         let rootfs = self.rootfs(&image, unpacking_of(&mounts), progress)?;
         let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
         drop(rootfs);

@@ -29,15 +29,27 @@ impl Images {
         lease.view(snapshotter, &chain.to_string(), &labels)
     }
 
+    /// What the kernel can mount: as it is, or what is left after containerd's mount manager has made the rest of it,
+    /// which goes with the lease.
+    ///
+    /// # Errors
+    /// `Unsupported` if that needs a mount manager, and containerd has none.
+    pub(super) fn mountable(&self, lease: &mut Lease<'_>, mounts: Vec<Mount>) -> Result<Vec<Mount>> {
+        let Some(mount) = mounts.iter().find(|mount| needs_mount_manager(mount)) else { return Ok(mounts) };
+        lease.activate(&mounts).map_err(|error| match error.kind() {
+            ErrorKind::Unsupported => {
+                let message = format!(
+                    "mounts of type {:?} are made by containerd's mount manager, which came with containerd 2.2",
+                    mount.kind
+                );
+                Error::new(ErrorKind::Unsupported, message).with_source(error)
+            }
+            _ => error,
+        })
+    }
+
     /// Mounts where nobody sees it, read-only.
     pub(super) fn mount(&self, mounts: &[Mount]) -> Result<Root> {
-        if let Some(mount) = mounts.iter().find(|mount| needs_mount_manager(mount)) {
-            let message = format!(
-                "mounts of type {:?} are made by containerd's mount manager, which came with containerd 2.2",
-                mount.kind
-            );
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
         let failed = |error| Error::io("mkdtemp", std::env::temp_dir(), error);
         // The directory is only needed while it is mounted on.
         let place = tempfile::Builder::new().prefix("continuity-mount-").tempdir().map_err(failed)?;
