@@ -50,7 +50,7 @@ show() {
 
 # top_of REFERENCE: the name of an image's top snapshot.
 top_of() {
-	image ls --format json | jq -e --arg name "$1" 'select(.image == $name)' >/dev/null || fail "no image $1"
+	image ls --format json | jq -es --arg name "$1" 'any(.[]; .image == $name)' >/dev/null || fail "no image $1"
 	local chain='' diff
 	for diff in $(config_of "$1" | jq -r '.rootfs.diff_ids[]'); do
 		if [[ -z $chain ]]; then chain=$diff; else chain=sha256:$(printf '%s %s' "$chain" "$diff" | sha256sum | cut -d' ' -f1); fi
@@ -402,8 +402,7 @@ case_a_blob_that_is_gone_is_named() {
 	local layer
 	odd_image gone odd_base odd_parents
 	ctr images import --base-name "$ODD" --snapshotter overlayfs gone.tar
-	layer=$(ctr images ls "name==$ODD:gone" | awk 'NR == 2 { print $3 }')
-	layer=$(ctr content get "$layer" | jq -r '.layers[1].digest')
+	layer=$(blobs_of "$ODD:gone" | sed -n 2p)
 	ctr content rm "$layer" >/dev/null
 	exits 2 image manifest "$ODD:gone" -o derived.pb 2>error
 	holds error 'layer 2 of 2'
@@ -416,6 +415,30 @@ case_a_blob_that_is_gone_is_named() {
 	lacks verdict intact
 	ctr images rm "$ODD:gone" >/dev/null
 }
+
+# Another image has the same tar, packed otherwise: it will do, for the image and for its snapshot.
+case_another_blob_of_the_same_tar_will_do() {
+	local layer key
+	odd_image packed odd_base odd_parents
+	mkdir layout
+	tar -C layout -xf packed.tar
+	ctr images import --base-name "$ODD" --snapshotter overlayfs packed.tar
+	key=$(top_of "$ODD:packed")
+	image manifest "$ODD:packed" -o derived.pb
+	recompress layout repacked zstd
+	tar -C layout -cf repacked.tar .
+	ctr images import --base-name "$ODD" --no-unpack repacked.tar
+	for layer in $(blobs_of "$ODD:packed"); do ctr content rm "$layer" >/dev/null; done
+	image manifest "$ODD:packed" | cmp - derived.pb
+	exits 0 image verify "$ODD:packed" --snapshotter overlayfs
+	exits 0 continuity --containerd-address "$containerd_socket" snapshot verify "$key" --snapshotter overlayfs
+	exits 0 image verify --all --snapshotter overlayfs
+	for layer in $(blobs_of "$ODD:repacked"); do ctr content rm "$layer" >/dev/null; done
+	exits 2 image verify "$ODD:packed" --snapshotter overlayfs
+	ctr images rm "$ODD:packed" "$ODD:repacked" >/dev/null
+}
+
+blobs_of() { ctr content get "$(ctr images ls "name==$1" | awk 'NR == 2 { print $3 }')" | jq -r '.layers[].digest'; }
 
 # Layers that can't be read, of an image that is unpacked: it is said which layer, and why; that is no verdict.
 each_unreadable=(

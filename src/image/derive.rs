@@ -143,8 +143,7 @@ impl Images {
             }
             return Ok(());
         }
-        let blob = self.open_layer(image, layer)?;
-        let expected = expected(layer);
+        let (blob, expected) = self.open_layer(image, layer)?;
         if left == 0 {
             return rootfs.add(blob, &expected, progress);
         }
@@ -154,26 +153,40 @@ impl Images {
         Ok(())
     }
 
-    /// Opens a layer's blob.
+    /// Opens a layer's blob; if that is not there or can't be read, another image's of the same tar, which the diff ID
+    /// vouches for.
     ///
     /// # Errors
-    /// `NotFound`, saying what to fetch, if it is not in the content store; `Unsupported` for a layer that nobody can
+    /// `NotFound`, saying what to fetch, if none is in the content store; `Unsupported` for a layer that nobody can
     /// read.
-    pub(super) fn open_layer(&self, image: &Image, layer: &Layer) -> Result<ContentReader<'_>> {
-        layer.readable()?;
-        self.client.read_content(&layer.blob.digest).map_err(|error| match error.kind() {
-            ErrorKind::NotFound => {
-                let message = format!(
-                    "blob {} is not in the content store (discard_unpacked_layers?): fetch it with \
-                     `ctr -n {} content fetch {}`",
-                    layer.blob.digest,
-                    self.client.namespace(),
-                    image.name
-                );
-                Error::new(ErrorKind::NotFound, message)
+    pub(super) fn open_layer(&self, image: &Image, layer: &Layer) -> Result<(ContentReader<'_>, Expected)> {
+        let error = match self.open_blob(layer) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => error,
+            opened => return opened,
+        };
+        for record in self.client.images()? {
+            let Ok(other) = Image::resolve(&self.client, &record, None) else { continue };
+            let is_same = |other: &&Layer| other.diff_id == layer.diff_id && other.blob.digest != layer.blob.digest;
+            if let Some(opened) = other.layers.iter().filter(is_same).find_map(|other| self.open_blob(other).ok()) {
+                return Ok(opened);
             }
-            _ => error,
-        })
+        }
+        if error.kind() != ErrorKind::NotFound {
+            return Err(error);
+        }
+        let message = format!(
+            "blob {} is not in the content store (discard_unpacked_layers?): fetch it with `ctr -n {} content fetch {}`",
+            layer.blob.digest,
+            self.client.namespace(),
+            image.name
+        );
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+
+    fn open_blob(&self, layer: &Layer) -> Result<(ContentReader<'_>, Expected)> {
+        layer.readable()?;
+        let blob = self.client.read_content(&layer.blob.digest)?;
+        Ok((blob, Expected { blob: layer.blob.digest, diff_id: layer.diff_id }))
     }
 }
 
@@ -183,11 +196,6 @@ pub(super) fn of_layer(error: Error, image: &Image, layer: &Layer) -> Error {
         ErrorKind::Cancelled => error,
         _ => error.context(format!("layer {} of {} of {}", layer.number, image.layers.len(), image.name)),
     }
-}
-
-/// What a layer's blob has to be.
-pub(super) fn expected(layer: &Layer) -> Expected {
-    Expected { blob: layer.blob.digest, diff_id: layer.diff_id }
 }
 
 /// Writes a manifest into a temporary file that has no name, and gives it back at its beginning.

@@ -12,7 +12,7 @@ use crate::containerd::Image;
 use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::Images;
-use crate::image::derive::{expected, of_layer};
+use crate::image::derive::of_layer;
 use crate::layer::{Entry, EntryKind, Rootfs, read};
 use crate::manifest::Resource;
 use crate::ops::Source;
@@ -64,8 +64,8 @@ impl Images {
             if wanted.digests.is_empty() {
                 break;
             }
-            let blob = self.open_layer(image, layer).map_err(|error| of_layer(error, image, layer))?;
-            read(blob, &expected(layer), &self.settings.limits, progress, &mut |entry, contents| {
+            let (blob, expected) = self.open_layer(image, layer).map_err(|error| of_layer(error, image, layer))?;
+            read(blob, &expected, &self.settings.limits, progress, &mut |entry, contents| {
                 staged.take(&entry, contents, &mut wanted)
             })
             .map_err(|error| of_layer(error, image, layer))?;
