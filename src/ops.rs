@@ -11,6 +11,7 @@ mod compare;
 mod diff;
 mod finding;
 mod inspect;
+mod reconcile;
 mod resource;
 mod verify;
 
@@ -21,4 +22,5 @@ pub use build::{BuildOptions, BuildReport, build};
 pub use diff::diff;
 pub use finding::{Finding, FindingKind};
 pub use inspect::{Stats, dump_json, dump_text, list, stats};
+pub use reconcile::reconcile;
 pub use verify::{Pair, VerifyOptions, VerifyReport, join, verify};

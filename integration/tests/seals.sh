@@ -101,6 +101,23 @@ case_a_bad_unpack_is_found_at_once() {
 	same "$(run_container good "$IMAGE" /app/start)" "$STORY_TEXT"
 }
 
+# What the image does not say, a whiteout that hides nothing among it, is no damage before the repair and none after it.
+case_once_repaired_it_is_as_sealed() {
+	local file
+	afresh
+	ctr images import --base-name "$ODD" --snapshotter continuity "$work/odd/whiteouts.tar"
+	file=$(layer_file srv/cache/fresh)
+	flip_byte "$file" 1
+	rm "$(layer_file usr/share/doc/never-was)"
+	setfattr -n trusted.overlay.impure -v y "$(dirname "$file")"
+	wait_until "$SERVICE_SECONDS" said 'is not what layer 2 .*: /srv/cache/fresh: digest' || fail "$(cat "$daemon_home/log")"
+	! said never-was || fail "$(cat "$daemon_home/log")"
+	exits 1 ask snapshot verify "$(top_layer)" >findings
+	same "$(grep -c '^/' findings)" 1
+	exits 0 continuity --containerd-address "$containerd_socket" image repair --root "$work/state" --snapshotter continuity "$ODD:whiteouts"
+	exits 0 ask snapshot verify "$(top_layer)"
+}
+
 case_nobody_is_asked_where_none_is_configured() {
 	afresh
 	stop_daemon

@@ -92,36 +92,42 @@ impl Explained<'_> {
         Ok(spool(|out| self.rootfs.write_layer_manifest(self.index(), out))?.0)
     }
 
-    /// Whether a difference between that manifest and what is in `directory` means anything: not of the root, which no
-    /// layer describes; not of what overlayfs keeps for itself; not of a whiteout that hides nothing, or of its
-    /// attributes; not of the attributes of a directory that only had to be there for what lies in it.
+    /// Whether a difference between that manifest and what is in `directory` means anything: not where [`is_said`]
+    /// denies it, and not of the attributes of a directory that only had to be there for what lies in it.
+    ///
+    /// [`is_said`]: Self::is_said
     ///
     /// # Errors
     /// The directory can't be read.
     pub fn matters(&self, finding: &Finding, directory: &Root) -> Result<bool> {
+        let is_implied = || {
+            let own = self.rootfs.own(self.index(), &finding.path);
+            own.is_some_and(|(expected, unpacked)| !unpacked && expected.mode.file_type() == FileType::Directory)
+        };
+        Ok(self.is_said(finding, directory)? && !(is_of_attributes(finding.kind) && is_implied()))
+    }
+
+    /// Whether the image says what should be instead of a difference: not of the root, which no layer describes; not
+    /// of what overlayfs keeps for itself; not of a whiteout that hides nothing, or of its attributes.
+    ///
+    /// # Errors
+    /// The directory can't be read.
+    pub fn is_said(&self, finding: &Finding, directory: &Root) -> Result<bool> {
         let path = finding.path.as_slice();
         if path == b"/" || BOOKKEEPING.iter().any(|name| name.as_bytes() == finding.xattr) {
             return Ok(false);
         }
-        let own = self.rootfs.own(self.index(), path);
+        let expects_whiteout =
+            || self.rootfs.own(self.index(), path).is_some_and(|(expected, _)| is_whiteout(&expected));
         Ok(match finding.kind {
-            FindingKind::Missing => {
-                !own.is_some_and(|(expected, _)| is_whiteout(&expected)) || self.rootfs.hides(self.index(), path)
-            }
+            FindingKind::Missing => !expects_whiteout() || self.rootfs.hides(self.index(), path),
             FindingKind::Extra => {
                 let found = directory.metadata(path)?;
                 let is_whiteout =
                     found.is_some_and(|found| found.file_type == FileType::CharDevice && found.device == (0, 0));
                 !is_whiteout || self.rootfs.hides(self.index(), path)
             }
-            FindingKind::Mode
-            | FindingKind::Uid
-            | FindingKind::Gid
-            | FindingKind::XattrMissing
-            | FindingKind::XattrExtra
-            | FindingKind::XattrDiffers => own.is_none_or(|(expected, unpacked)| {
-                !is_whiteout(&expected) && (unpacked || expected.mode.file_type() != FileType::Directory)
-            }),
+            kind if is_of_attributes(kind) => !expects_whiteout(),
             _ => true,
         })
     }
@@ -129,4 +135,17 @@ impl Explained<'_> {
     fn index(&self) -> usize {
         self.layer.number - 1
     }
+}
+
+/// Whether a finding is of what an inode is given after it was made.
+fn is_of_attributes(kind: FindingKind) -> bool {
+    matches!(
+        kind,
+        FindingKind::Mode
+            | FindingKind::Uid
+            | FindingKind::Gid
+            | FindingKind::XattrMissing
+            | FindingKind::XattrExtra
+            | FindingKind::XattrDiffers
+    )
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Manifest and manifest to findings: the first is what is expected, the second what is found.
 
+use std::cmp::Ordering;
 use std::io::Read;
 
 use super::compare::{Links, compare};
@@ -18,37 +19,50 @@ pub fn diff(
     found: impl Read,
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<VerifyReport> {
-    let (mut left, mut right) = (Entries::new(expected), Entries::new(found));
-    let (mut e, mut f) = (left.next().map_err(first)?, right.next().map_err(second)?);
     let mut links = Links::new();
     let mut total = VerifyReport::default();
     let mut report = |finding| {
         total.findings += 1;
         report(finding)
     };
+    let mut entries = 0;
+    join_manifests(expected, found, &mut |expected, found| {
+        entries += 1;
+        match (expected, found) {
+            (Some(expected), Some(found)) => {
+                compare(expected.path(), &expected.resource, &found.resource, false, &mut report)?;
+                links.check(expected.path(), expected.link_id(), found.link_id(), &mut report)
+            }
+            (Some(missing), None) => report(one_sided(missing, FindingKind::Missing)),
+            (None, Some(extra)) => report(one_sided(extra, FindingKind::Extra)),
+            (None, None) => Ok(()),
+        }
+    })?;
+    total.entries = entries;
+    Ok(total)
+}
+
+/// Hands the paths of two manifests to `visit`, in path order, those of both together.
+pub(super) fn join_manifests(
+    expected: impl Read,
+    found: impl Read,
+    visit: &mut dyn FnMut(Option<&ManifestEntry>, Option<&ManifestEntry>) -> Result<()>,
+) -> Result<()> {
+    let (mut left, mut right) = (Entries::new(expected), Entries::new(found));
+    let (mut e, mut f) = (left.next().map_err(first)?, right.next().map_err(second)?);
     loop {
-        total.entries += 1;
-        match (&e, &f) {
-            (None, None) => {
-                total.entries -= 1;
-                return Ok(total);
-            }
-            (Some(x), y) if y.as_ref().is_none_or(|y| x < y) => {
-                report(one_sided(x, FindingKind::Missing))?;
-                e = left.next().map_err(first)?;
-            }
-            (x, Some(y)) if x.as_ref().is_none_or(|x| y < x) => {
-                report(one_sided(y, FindingKind::Extra))?;
-                f = right.next().map_err(second)?;
-            }
-            (Some(x), Some(y)) => {
-                compare(x.path(), &x.resource, &y.resource, false, &mut report)?;
-                links.check(x.path(), x.link_id(), y.link_id(), &mut report)?;
-                e = left.next().map_err(first)?;
-                f = right.next().map_err(second)?;
-            }
-            // The guards above have taken every other pair.
-            _ => return Ok(total),
+        let order = match (&e, &f) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(e), Some(f)) => e.cmp(f),
+        };
+        visit(e.as_ref().filter(|_| order.is_le()), f.as_ref().filter(|_| order.is_ge()))?;
+        if order.is_le() {
+            e = left.next().map_err(first)?;
+        }
+        if order.is_ge() {
+            f = right.next().map_err(second)?;
         }
     }
 }
@@ -61,7 +75,7 @@ fn second(error: crate::error::Error) -> crate::error::Error {
     error.context("second manifest")
 }
 
-fn one_sided(entry: &ManifestEntry, kind: FindingKind) -> Finding {
+pub(super) fn one_sided(entry: &ManifestEntry, kind: FindingKind) -> Finding {
     let name = entry.resource.mode.file_type().name().to_owned();
     let (expected, found) = match kind {
         FindingKind::Missing => (name, String::new()),

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufReader, Seek};
+use std::io::{BufReader, Seek};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,7 @@ use crate::containerd::ChainId;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::Explained;
-use crate::manifest::{Reader, Writer};
-use crate::ops;
+use crate::ops::{self, Finding};
 use crate::snapshotter::{Seal, SealSource, SealState, Snapshot};
 use crate::tree::{Progress, Root};
 use crate::verifier::Inner;
@@ -184,14 +183,10 @@ fn hold(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, progress:
         Escaped(explained.image.as_bytes())
     );
     expected.rewind().map_err(|error| Error::io("lseek", "", error))?;
+    // What the image does not say, the root among it, stays what it was when it was sealed.
     let mut manifest = inner.store.create()?;
-    let failed = |error| Error::new(ErrorKind::Io, "writing a manifest").with_source(error);
-    // No layer describes the root: it stays what it was when it was sealed.
-    let root = Reader::new(buffered(&inner.store.read(&sealed)?)).next()?;
-    if let Some(root) = root.filter(|resource| resource.paths == [b"/"]) {
-        Writer::new(&mut manifest).write(&root).map_err(failed)?;
-    }
-    io::copy(&mut buffered(&expected), &mut manifest).map_err(failed)?;
+    let mut is_said = |finding: &Finding| explained.is_said(finding, &directory);
+    ops::reconcile(buffered(&expected), buffered(&inner.store.read(&sealed)?), &mut is_said, &mut manifest)?;
     let _publishing = inner.publishing.read().unwrap_or_else(PoisonError::into_inner);
     let manifest = Some(manifest.publish()?);
     let damaged = Seal { state: SealState::Damaged, manifest, source: SealSource::Image, verified_at: None };
