@@ -160,8 +160,12 @@ case_a_layer_without_its_blob_stays_as_it_is() {
 	wait_until "$SERVICE_SECONDS" said "$layer is not in the content store" || fail "$(cat "$daemon_home/log")"
 	same "$(by_source)" $'2 disk\n2 image'
 	same "$(run_container half "$IMAGE" /app/start)" "$STORY_TEXT"
-	mend
+	# Once it has come, it is not long until it is asked for again.
+	mv "$work/blob" "$blob"
+	on_leave=restart_daemon
 	wait_until "$SERVICE_SECONDS" all_from_image || fail "$(sources)"
+	same "$(grep -c "$layer is not in the content store" "$daemon_home/log")" 1
+	mend
 }
 
 # A container keeps the layers; the image comes back after a while: it is asked for again.

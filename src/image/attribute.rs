@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::inode::FileType;
-use crate::layer::Rootfs;
+use crate::layer::{Rootfs, is_whiteout_inode};
 use crate::ops::{Finding, FindingKind};
 use crate::tree::{Metadata, Root};
 
@@ -54,15 +54,10 @@ impl<'a> Attribution<'a> {
 
     /// The topmost layer that has something else than a directory above `path`, or a whiteout in its place.
     fn hidden_by(&self, path: &[u8]) -> Result<Option<usize>> {
-        let mut hidden = self.topmost(path, is_whiteout)?;
+        let mut hidden = self.topmost(path, is_whiteout_inode)?;
         for (n, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
             hidden = hidden.max(self.topmost(&path[..n], |metadata| metadata.file_type != FileType::Directory)?);
         }
         Ok(hidden)
     }
-}
-
-/// overlayfs hides what lies beneath a character device 0,0.
-fn is_whiteout(metadata: &Metadata) -> bool {
-    metadata.file_type == FileType::CharDevice && metadata.device == (0, 0)
 }

@@ -1,17 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which image a layer belongs to, and what its own directory should hold.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 
-use super::derive::spool;
+use super::derive::{of_layer, spool};
 use super::{Images, LayerRef};
 use crate::containerd::{ChainId, Image};
-use crate::error::{ErrorKind, Escaped, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::inode::FileType;
-use crate::layer::{BOOKKEEPING, Rootfs, Unpacking, is_whiteout};
+use crate::layer::{BOOKKEEPING, Rootfs, Unpacking, is_whiteout, is_whiteout_inode};
 use crate::ops::{Finding, FindingKind};
 use crate::tree::{Progress, Root};
+
+/// Layers that an image has and does not explain, by chain ID.
+#[derive(Debug, Default)]
+pub struct Unexplained {
+    /// Their blobs make no sense: asking again is of no use.
+    pub hopeless: HashSet<ChainId>,
+    /// Their blobs, or one beneath, are not there or can't be read, for this reason: they may come.
+    pub waiting: BTreeMap<ChainId, String>,
+}
+
+impl Unexplained {
+    /// Layers could not be derived.
+    fn add(&mut self, error: &Error, chains: impl Iterator<Item = ChainId>) {
+        match error.kind() {
+            // The metadata knows the blob, and its file is gone.
+            ErrorKind::NotFound => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
+            // A disk or a connection that fails may work again.
+            ErrorKind::Io => log::warn!("{error}"),
+            _ => {
+                log::warn!("sealed from the disk, and so it stays: {error}");
+                self.hopeless.extend(chains);
+            }
+        }
+    }
+}
 
 /// A layer that an image explains.
 pub struct Explained<'a> {
@@ -27,8 +52,6 @@ pub struct Explained<'a> {
 
 impl Images {
     /// Hands each of the wanted layers that an image explains to `take`, once: of an overlay-style snapshotter.
-    /// Returns the chain IDs of those that an image has, but whose blobs can't be read or make no sense: asking again
-    /// is of no use.
     ///
     /// # Errors
     /// What containerd fails with; what `take` fails with.
@@ -37,9 +60,9 @@ impl Images {
         wanted: &HashSet<ChainId>,
         progress: &Progress,
         take: &mut dyn FnMut(ChainId, &Explained<'_>) -> Result<()>,
-    ) -> Result<HashSet<ChainId>> {
+    ) -> Result<Unexplained> {
         let mut left = wanted.clone();
-        let mut hopeless = HashSet::new();
+        let mut unexplained = Unexplained::default();
         for record in self.client.images()? {
             if left.is_empty() {
                 break;
@@ -55,6 +78,14 @@ impl Images {
             };
             let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
             image.layers.truncate(last + 1);
+            if let Some((readable, why)) = self.first_unreadable(&image)? {
+                for layer in image.layers.drain(readable..).filter(|layer| left.contains(&layer.chain_id)) {
+                    unexplained.waiting.insert(layer.chain_id, why.to_string());
+                }
+                if !image.layers.iter().any(|layer| left.contains(&layer.chain_id)) {
+                    continue;
+                }
+            }
             let mut failed = None;
             let mut below = None;
             let derived = self.rootfs_watched(&image, Unpacking::Overlay, progress, &mut |rootfs, layer| {
@@ -67,22 +98,28 @@ impl Images {
             if let Some(error) = failed {
                 return Err(error);
             }
-            match derived {
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => {
-                    let name = Escaped(image.name.as_bytes());
-                    log::warn!("image {name} can't say what its layers should hold: {error}");
-                    // A disk or a connection that fails may work again.
-                    if error.kind() != ErrorKind::Io {
-                        let chains = image.layers.iter().map(|layer| layer.chain_id);
-                        hopeless.extend(chains.filter(|chain| left.contains(chain)));
-                    }
+            if let Err(error) = derived {
+                if error.kind() == ErrorKind::Cancelled {
+                    return Err(error);
                 }
+                let chains = image.layers.iter().map(|layer| layer.chain_id).filter(|chain| left.contains(chain));
+                unexplained.add(&error, chains);
             }
         }
-        hopeless.retain(|chain| left.contains(chain));
-        Ok(hopeless)
+        unexplained.hopeless.retain(|chain| left.contains(chain));
+        unexplained.waiting.retain(|chain, _| left.contains(chain));
+        Ok(unexplained)
+    }
+
+    /// How many layers from the bottom can be read, and why the next one can't; none if all can.
+    fn first_unreadable(&self, image: &Image) -> Result<Option<(usize, Error)>> {
+        for (n, layer) in image.layers.iter().enumerate() {
+            let is_there = layer.readable().is_ok() && self.client.content_labels(&layer.blob.digest)?.is_some();
+            if !is_there && let Err(error) = self.open_layer(image, layer) {
+                return Ok(Some((n, of_layer(error, image, layer))));
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -122,9 +159,7 @@ impl Explained<'_> {
         Ok(match finding.kind {
             FindingKind::Missing => !expects_whiteout() || self.rootfs.hides(self.index(), path),
             FindingKind::Extra => {
-                let found = directory.metadata(path)?;
-                let is_whiteout =
-                    found.is_some_and(|found| found.file_type == FileType::CharDevice && found.device == (0, 0));
+                let is_whiteout = directory.metadata(path)?.as_ref().is_some_and(is_whiteout_inode);
                 !is_whiteout || self.rootfs.hides(self.index(), path)
             }
             kind if is_of_attributes(kind) => !expects_whiteout(),

@@ -42,12 +42,11 @@ pub fn diff(
     Ok(total)
 }
 
+/// Takes what two manifests have at a path.
+pub(super) type Visit<'a> = dyn FnMut(Option<&ManifestEntry>, Option<&ManifestEntry>) -> Result<()> + 'a;
+
 /// Hands the paths of two manifests to `visit`, in path order, those of both together.
-pub(super) fn join_manifests(
-    expected: impl Read,
-    found: impl Read,
-    visit: &mut dyn FnMut(Option<&ManifestEntry>, Option<&ManifestEntry>) -> Result<()>,
-) -> Result<()> {
+pub(super) fn join_manifests(expected: impl Read, found: impl Read, visit: &mut Visit<'_>) -> Result<()> {
     let (mut left, mut right) = (Entries::new(expected), Entries::new(found));
     let (mut e, mut f) = (left.next().map_err(first)?, right.next().map_err(second)?);
     loop {

@@ -6,7 +6,7 @@
 //! against manifest, so the files are not read again. If they say the same, the seal is the image's from then on; if
 //! not, what the image says becomes the seal, and the layer is damaged.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 use std::io::{BufReader, Seek};
 use std::sync::PoisonError;
@@ -41,11 +41,13 @@ pub struct Explainer {
     wait: Duration,
     /// Numbers of snapshots that an image has but can't explain: until the next start.
     hopeless: HashSet<u64>,
+    /// Numbers of those whose blobs are not there, which was logged.
+    told: HashSet<u64>,
 }
 
 impl Default for Explainer {
     fn default() -> Self {
-        Self { due: None, wait: RETRY_FIRST, hopeless: HashSet::new() }
+        Self { due: None, wait: RETRY_FIRST, hopeless: HashSet::new(), told: HashSet::new() }
     }
 }
 
@@ -96,7 +98,7 @@ impl Explainer {
         let wanted = layers.keys().copied().collect();
         let mut done = HashSet::new();
         let progress = inner.bell.begin("");
-        let hopeless = inner.images(namespace)?.explain(&wanted, &progress, &mut |chain, explained| {
+        let unexplained = inner.images(namespace)?.explain(&wanted, &progress, &mut |chain, explained| {
             done.insert(chain);
             for snapshot in layers.get(&chain).into_iter().flatten() {
                 if let Err(error) = hold_or_skip(inner, snapshot, explained, &progress) {
@@ -108,9 +110,24 @@ impl Explainer {
             }
             Ok(())
         })?;
+        let hopeless = unexplained.hopeless;
         let hopeless_layers = hopeless.iter().filter_map(|chain| layers.get(chain)).flatten();
         self.hopeless.extend(hopeless_layers.map(|snapshot| snapshot.id));
+        self.tell(layers, &unexplained.waiting);
         Ok(layers.keys().filter(|chain| !done.contains(chain) && !hopeless.contains(chain)).count())
+    }
+
+    /// Says why layers stay unexplained: of each once, and the same words once.
+    fn tell(&mut self, layers: &Layers, waiting: &BTreeMap<ChainId, String>) {
+        let mut reasons = BTreeSet::new();
+        for (chain, why) in waiting {
+            for snapshot in layers.get(chain).into_iter().flatten() {
+                if self.told.insert(snapshot.id) {
+                    reasons.insert(why);
+                }
+            }
+        }
+        reasons.iter().for_each(|why| log::warn!("sealed from the disk until its blob can be read: {why}"));
     }
 
     /// Sealed from the disk and named as containerd names an image's layers, by namespace. What builders commit, and
@@ -119,6 +136,7 @@ impl Explainer {
         let snapshots = inner.snapshotter.list(&[])?;
         let ids: HashSet<_> = snapshots.iter().map(|snapshot| snapshot.id).collect();
         self.hopeless.retain(|id| ids.contains(id));
+        self.told.retain(|id| ids.contains(id));
         let mut candidates: BTreeMap<_, Layers> = BTreeMap::new();
         for snapshot in snapshots {
             let from_disk = |seal: Seal| seal.source == SealSource::Disk && seal.manifest.is_some();
