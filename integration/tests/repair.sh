@@ -14,9 +14,12 @@ suite_setup() {
 	cd "$work/odd"
 	odd_image mendable odd_base odd_mendable odd_start
 	odd_image hundreds odd_base odd_hundreds
-	local snapshotter
+	odd_image single odd_single
+	local snapshotter name
 	for snapshotter in overlayfs native continuity; do
-		ctr images import --base-name "$ODD" --snapshotter "$snapshotter" mendable.tar
+		for name in mendable single; do
+			ctr images import --base-name "$ODD" --snapshotter "$snapshotter" "$name.tar"
+		done
 	done
 	ctr images import --base-name "$ODD" --snapshotter overlayfs hundreds.tar
 }
@@ -24,6 +27,13 @@ suite_setup() {
 suite_teardown() {
 	stop_story
 	rm -rf "$work/odd" "$work/state"
+}
+
+# A layer that no other image has.
+odd_single() {
+	mkdir -p usr
+	: >usr/single
+	odd_base "$1"
 }
 
 # Many files, for what takes a while.
@@ -139,6 +149,23 @@ case_a_socket_is_left_alone() {
 	mv "$directory/app/socket" "$directory/app/more/socket"
 	exits 0 repair "$MENDABLE" --snapshotter overlayfs
 	[[ ! -e $directory/app/more ]] || fail "the directory stayed"
+}
+
+# A view of a single layer is that layer's directory, and no overlay.
+each_one_layer=(overlayfs native continuity)
+case_one_layer() {
+	local directory
+	directory=$(directory_with "$1" usr/single)
+	flip_byte "$directory/usr/share/doc/one" 1
+	rm "$directory/usr/share/doc/two-again" "$directory/srv/fifo"
+	touch "$directory/usr/extra"
+	exits 1 image verify "$ODD:single" --snapshotter "$1" >findings
+	same "$(grep -c '(layer 1 sha256:' findings)" 4
+	exits 0 repair "$ODD:single" --snapshotter "$1" >changes
+	holds changes "$ODD:single in $1: repaired, 4 changes made"
+	exits 0 image verify "$ODD:single" --snapshotter "$1"
+	same "$(ctr run --rm --snapshotter "$1" --runc-root "$work/runc" --cgroup "/$(basename "$work")/single" "$ODD:single" single \
+		/bin/cat /usr/share/doc/two-again)" two
 }
 
 # Everything at once, and in every snapshotter at once.
@@ -307,6 +334,43 @@ case_after_a_repair_that_failed_the_image_is_damaged() {
 	umount "$directory/app/note"
 	exits 0 repair "$MENDABLE" --snapshotter overlayfs
 	image ls | grep -E "^$MENDABLE .* overlayfs +intact " || fail "$(image ls)"
+}
+
+case_in_use_by_a_paused_container() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	ctr run --detach --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/paused" \
+		"$MENDABLE" paused /bin/sleep 600
+	on_leave="ctr task resume paused 2>/dev/null || true; ctr task kill --signal KILL paused; wait_until 10 ended paused
+		ctr task delete paused || true; ctr containers delete paused"
+	ctr task pause paused
+	flip_byte "$directory/app/note" 5
+	exits 2 repair "$MENDABLE" --snapshotter overlayfs 2>error
+	holds error 'layer-2 by default/paused'
+	mend
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs
+}
+
+# By force, beneath a container that runs: what other paths lead to is not written over.
+case_hard_links_in_use() {
+	local directory inode
+	directory=$(directory_with overlayfs app/device)
+	ctr run --detach --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/linked" \
+		"$MENDABLE" linked /bin/sleep 600
+	on_leave="ctr task kill --signal KILL linked; wait_until 10 ended linked; ctr task delete linked || true
+		ctr containers delete linked"
+	# Another file of the layer becomes a link of the group; then all of them hold its wrong contents.
+	same "$(stat -c %h "$directory/app/lib/tool")" 2
+	cp -p "$directory/app/note" note
+	ln -f "$directory/app/lib/tool" "$directory/app/note"
+	flip_byte "$directory/app/lib/tool" 1
+	inode=$(stat -c %i "$directory/app/lib/tool")
+	exits 0 repair "$MENDABLE" --snapshotter overlayfs --force
+	exits 0 image verify "$MENDABLE" --snapshotter overlayfs
+	cmp note "$directory/app/note"
+	[[ $(stat -c %i "$directory/app/note") != $(stat -c %i "$directory/app/lib/tool") ]] || fail "still one inode"
+	mend
+	same "$(run_mendable overlayfs /app/start)" "$STORY_TEXT"
 }
 
 ended() { ctr task ls | grep -E "^$1 .*STOPPED"; }
