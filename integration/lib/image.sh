@@ -80,3 +80,23 @@ layer_4() {
 import_image() {
 	ctr images import --base-name "${IMAGE%:*}" --snapshotter continuity "$1"
 }
+
+# top_of REFERENCE: the chain ID of an image, which its top snapshot is called by.
+top_of() {
+	local chain='' diff
+	for diff in $(config_of "$1" | jq -r '.rootfs.diff_ids[]'); do
+		if [[ -z $chain ]]; then chain=$diff; else chain=sha256:$(printf '%s %s' "$chain" "$diff" | sha256sum | cut -d' ' -f1); fi
+	done
+	say "$chain"
+}
+
+# config_of REFERENCE: an image's config.
+config_of() {
+	local manifest
+	manifest=$(ctr images ls "name==$1" | awk 'NR == 2 { print $3 }')
+	manifest=$(ctr content get "$manifest")
+	if jq -e .manifests <<<"$manifest" >/dev/null; then
+		manifest=$(ctr content get "$(jq -r '.manifests[0].digest' <<<"$manifest")")
+	fi
+	ctr content get "$(jq -r .config.digest <<<"$manifest")"
+}

@@ -48,27 +48,6 @@ show() {
 	on_leave="ctr --debug=false images unmount --rm $PWD/rootfs >/dev/null"
 }
 
-# top_of REFERENCE: the name of an image's top snapshot.
-top_of() {
-	image ls --format json | jq -es --arg name "$1" 'any(.[]; .image == $name)' >/dev/null || fail "no image $1"
-	local chain='' diff
-	for diff in $(config_of "$1" | jq -r '.rootfs.diff_ids[]'); do
-		if [[ -z $chain ]]; then chain=$diff; else chain=sha256:$(printf '%s %s' "$chain" "$diff" | sha256sum | cut -d' ' -f1); fi
-	done
-	say "$chain"
-}
-
-# config_of REFERENCE: an image's config.
-config_of() {
-	local manifest
-	manifest=$(ctr images ls "name==$1" | awk 'NR == 2 { print $3 }')
-	manifest=$(ctr content get "$manifest")
-	if jq -e .manifests <<<"$manifest" >/dev/null; then
-		manifest=$(ctr content get "$(jq -r '.manifests[0].digest' <<<"$manifest")")
-	fi
-	ctr content get "$(jq -r .config.digest <<<"$manifest")"
-}
-
 each_odd=(parents whiteouts types names sparse links escapes many)
 case_odd() {
 	show "$ODD:$1"

@@ -449,44 +449,74 @@ case_what_is_not_there() {
 
 # The same over ttrpc: a client in Rust asks the daemon, which asks containerd.
 case_the_daemon_does_the_same_over_ttrpc() {
-	local binary directory
-	find_cargo
-	binary=$(run_cargo test --locked --no-run --quiet --test images --message-format=json |
-		jq -r 'select(.profile.test == true and .executable != null) | .executable')
+	local directory
 	directory=$(directory_with overlayfs app/device)
-	image manifest "$MENDABLE" -o derived.pb
+	prepare_client "$MENDABLE" /app/note changed
 	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/changed" "$MENDABLE" changed \
 		/bin/sh -c 'echo changed >/app/note'
 	on_leave='ctr containers delete changed'
-	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$MENDABLE CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
-		CONTINUITY_TEST_PATH_DAMAGED=/app/note CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=changed
-	"$binary" --ignored --exact what_a_container_changed_is_told
-	"$binary" --ignored --exact what_is_not_there_or_makes_no_sense_is_said
+	client what_a_container_changed_is_told
+	client what_is_not_there_or_makes_no_sense_is_said
 	flip_byte "$directory/app/note" 5
-	"$binary" --ignored --exact an_image_is_listed_derived_traced_verified_and_repaired
+	client an_image_is_listed_derived_traced_verified_and_repaired
 	exits 0 ask status
 	mend
 }
+
+case_over_ttrpc_what_is_in_use_is_refused() {
+	local directory
+	directory=$(directory_with overlayfs app/device)
+	prepare_client "$MENDABLE" /app/note asked
+	ctr run --detach --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/asked" "$MENDABLE" asked \
+		/bin/sleep 600
+	on_leave="ctr task kill --signal KILL asked; wait_until 10 ended asked; ctr task delete asked || true
+		ctr containers delete asked"
+	flip_byte "$directory/app/note" 5
+	client what_is_in_use_is_repaired_by_force_only
+	mend
+}
+
+case_over_ttrpc_without_containerd() {
+	prepare_client "$MENDABLE" /app/note none
+	stop_containerd
+	on_leave=start_containerd
+	client without_containerd_each_call_says_so
+	mend
+}
+
+# prepare_client IMAGE PATH CONTAINER: builds the client, and tells it in its environment what it may know.
+prepare_client() {
+	find_cargo
+	client_binary=$(run_cargo test --locked --no-run --quiet --test images --message-format=json |
+		jq -r 'select(.profile.test == true and .executable != null) | .executable')
+	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$1 CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
+		CONTINUITY_TEST_PATH_DAMAGED=$2 CONTINUITY_TEST_CONTAINER=$3 CONTINUITY_TEST_DERIVED=$PWD/derived.pb \
+		CONTINUITY_TEST_DERIVED_LAYER=$PWD/layer.pb CONTINUITY_TEST_SNAPSHOT
+	touch derived.pb layer.pb
+	CONTINUITY_TEST_SNAPSHOT=none
+	[[ $1 == "$MENDABLE" ]] || return 0
+	image manifest "$1" -o derived.pb
+	image manifest "$1" --layer 2 -o layer.pb
+	CONTINUITY_TEST_SNAPSHOT=$(top_of "$1")
+}
+
+client() { "$client_binary" --ignored --exact "$1"; }
 
 # A client that is killed: its work ends, with its lease and its view. The image takes minutes to read; what it is
 # unpacked to is of no interest before that.
 each_a_call_ends_with_its_client=(derive verify trace repair)
 case_a_call_ends_with_its_client() {
-	local binary client
-	find_cargo
-	binary=$(run_cargo test --locked --no-run --quiet --test images --message-format=json |
-		jq -r 'select(.profile.test == true and .executable != null) | .executable')
+	local client
 	ctr images ls --quiet | grep -qx "$ODD:slow" || {
 		odd_image slow odd_slow
 		ctr images import --base-name "$ODD" --no-unpack slow.tar
 		ctr snapshots --snapshotter overlayfs prepare slow
 		ctr snapshots --snapshotter overlayfs commit "$(cat "$work/odd/diff-id")" slow
 	}
-	: >derived.pb
-	export CONTINUITY_TEST_ADDRESS=$continuity_socket CONTINUITY_TEST_IMAGE=$ODD:slow CONTINUITY_TEST_SNAPSHOTTER=overlayfs \
-		CONTINUITY_TEST_PATH_DAMAGED=/large CONTINUITY_TEST_DERIVED=$PWD/derived.pb CONTINUITY_TEST_CONTAINER=none CONTINUITY_TEST_CALL=$1
+	prepare_client "$ODD:slow" /large none
+	export CONTINUITY_TEST_CALL=$1
 	wait_until "$SERVICE_SECONDS" is_idle "$(daemon_pid)" || fail "the daemon is busy before anybody asks"
-	"$binary" --ignored --exact a_client_waits_for_an_image_that_takes_long >client 2>&1 &
+	"$client_binary" --ignored --exact a_client_waits_for_an_image_that_takes_long >client 2>&1 &
 	client=$!
 	on_leave="kill -KILL $client 2>/dev/null || true"
 	wait_until "$SERVICE_SECONDS" is_busy "$(daemon_pid)" || fail "the daemon does not work: $(cat client)"
