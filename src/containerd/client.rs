@@ -39,6 +39,10 @@ const WINDOW: u32 = 4 << 20;
 /// How long containerd may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
+/// How long containerd may take to answer, or to send the next piece of a blob: a snapshotter may have a tree to copy, a
+/// disk that fails may take its time. Who hangs longer hangs.
+const ANSWER: Duration = Duration::from_secs(120);
+
 /// Images named in the error about one that is not there.
 const NAMED: usize = 3;
 
@@ -52,6 +56,7 @@ pub struct Client {
     pub(super) channel: Channel,
     namespace: String,
     header: MetadataValue<Ascii>,
+    answer: Duration,
 }
 
 impl Client {
@@ -77,7 +82,13 @@ impl Client {
         let channel = runtime
             .block_on(endpoint.connect_with_connector(connector))
             .map_err(|error| unreachable(address, std::io::Error::other(error)))?;
-        Ok(Self { runtime: Arc::new(Mutex::new(runtime)), channel, namespace: namespace.into(), header })
+        Ok(Self {
+            runtime: Arc::new(Mutex::new(runtime)),
+            channel,
+            namespace: namespace.into(),
+            header,
+            answer: ANSWER,
+        })
     }
 
     /// The same connection for another namespace.
@@ -90,6 +101,7 @@ impl Client {
             channel: self.channel.clone(),
             namespace: namespace.into(),
             header: header(namespace)?,
+            answer: self.answer,
         })
     }
 
@@ -232,11 +244,19 @@ impl Client {
 
     /// Makes a call; `what` is what it is about, for an error.
     pub(super) fn call<T>(&self, what: &str, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T> {
-        self.drive(call).map(Response::into_inner).map_err(|status| said(what, &status))
+        self.drive(what, call).map(Response::into_inner)
     }
 
-    pub(super) fn drive<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).block_on(future)
+    /// Waits for an answer, and not for ever.
+    pub(super) fn drive<T>(&self, what: &str, answer: impl Future<Output = Result<T, Status>>) -> Result<T> {
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
+        match runtime.block_on(async { tokio::time::timeout(self.answer, answer).await }) {
+            Ok(answered) => answered.map_err(|status| said(what, &status)),
+            Err(_) => {
+                let message = format!("containerd: {what}: no answer within {} s", self.answer.as_secs_f64());
+                Err(Error::new(ErrorKind::Io, message))
+            }
+        }
     }
 }
 
@@ -265,7 +285,7 @@ fn unreachable(address: &Path, error: std::io::Error) -> Error {
 }
 
 /// What containerd said, as an error of ours.
-pub(super) fn said(what: &str, status: &Status) -> Error {
+fn said(what: &str, status: &Status) -> Error {
     let kind = match status.code() {
         Code::NotFound => ErrorKind::NotFound,
         Code::AlreadyExists => ErrorKind::AlreadyExists,
@@ -276,4 +296,23 @@ pub(super) fn said(what: &str, status: &Status) -> Error {
         _ => ErrorKind::Io,
     };
     Error::new(kind, format!("containerd: {what}: {}", Escaped(status.message().as_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn who_does_not_answer_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = dir.path().join("containerd.sock");
+        let _silent = UnixListener::bind(&address).unwrap();
+        let client = Client { answer: Duration::from_millis(200), ..Client::connect(&address, "default").unwrap() };
+        let error = client.images().unwrap_err();
+        assert_eq!(error.to_string(), "containerd: the images: no answer within 0.2 s");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(client.with_namespace("other").unwrap().namespaces().is_err());
+    }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use prost::bytes::{Buf, Bytes};
 use tonic::Streaming;
 
-use super::client::{Client, MAX_MESSAGE, said};
+use super::client::{Client, MAX_MESSAGE};
 use super::proto::services::content::v1::content_client::ContentClient;
 use super::proto::services::content::v1::{InfoRequest, ReadContentRequest, ReadContentResponse};
 use super::records::Descriptor;
@@ -44,7 +44,7 @@ impl Client {
         let request = self.request(ReadContentRequest { digest: digest.to_string(), offset: 0, size: 0 });
         let mut stream = self.call(&what, client.read(request))?;
         // A blob that is not there is told with the first message, not with the call.
-        let first = self.drive(stream.message()).map_err(|status| said(&what, &status))?;
+        let first = self.drive(&what, stream.message())?;
         let rest = first.map(|message| Bytes::from(message.data)).unwrap_or_default();
         Ok(ContentReader { client: self, stream, rest, what })
     }
@@ -73,10 +73,9 @@ impl Client {
 impl Read for ContentReader<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.rest.is_empty() {
-            match self.client.drive(self.stream.message()) {
-                Ok(Some(message)) => self.rest = message.data.into(),
-                Ok(None) => return Ok(0),
-                Err(status) => return Err(io::Error::other(said(&self.what, &status))),
+            match self.client.drive(&self.what, self.stream.message()).map_err(io::Error::other)? {
+                Some(message) => self.rest = message.data.into(),
+                None => return Ok(0),
             }
         }
         let n = buffer.len().min(self.rest.len());
