@@ -63,6 +63,9 @@ const EXIT_COULD_NOT_CHECK: u8 = 2;
 struct Cli {
     #[command(flatten)]
     global: Global,
+    /// With --version: how this machine computes digests, and with how many threads
+    #[arg(long, requires = "version")]
+    verbose: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -126,7 +129,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| refuse(&error));
     let given = daemon::Given {
         address: is_given(&matches, "address"),
         containerd_address: is_given(&matches, "containerd_address"),
@@ -161,6 +164,19 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }
     }
+}
+
+/// Help, version, or what is wrong with the command line.
+fn refuse(error: &clap::Error) -> ! {
+    if error.kind() != clap::error::ErrorKind::DisplayVersion || std::env::args_os().all(|word| word != "--verbose") {
+        error.exit();
+    }
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "continuity {}", env!("CARGO_PKG_VERSION"));
+    let _ = writeln!(out, "target: {}-{}", std::env::consts::ARCH, std::env::consts::OS);
+    let _ = writeln!(out, "SHA-256: {}", crate::digest::implementation());
+    let _ = writeln!(out, "hashing threads: {}", crate::tree::thread_count(0));
+    std::process::exit(0)
 }
 
 /// What the library warns of goes to standard error, as the commands' own warnings do.

@@ -16,6 +16,19 @@ pub const TEXT_LEN: usize = 7 + 64;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
+/// How this machine computes digests: the processor's own instructions, where sha2 finds them, or portable code.
+pub fn implementation() -> &'static str {
+    #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]
+    if std::is_x86_feature_detected!("sha") && std::is_x86_feature_detected!("sse4.1") {
+        return "SHA instructions of x86";
+    }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("sha2") {
+        return "SHA2 instructions of ARMv8";
+    }
+    "portable code"
+}
+
 impl Digest {
     /// The digest of `data`.
     pub fn of(data: &[u8]) -> Self {

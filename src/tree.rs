@@ -30,5 +30,5 @@ pub use inode::{Metadata, Node, hash_file};
 pub use links::InodeId;
 pub use progress::Progress;
 pub use root::Root;
-pub use walk::{Steps, WalkOptions, walk};
+pub use walk::{Steps, WalkOptions, thread_count, walk};
 pub use walker::Step;

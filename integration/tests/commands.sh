@@ -103,6 +103,18 @@ case_version_names_the_crate() {
 	same "$(continuity --version)" "continuity $(sed -n 's/^version = "\(.*\)"/\1/p' "$repository/Cargo.toml" | head -n 1)"
 }
 
+# Where the processor has instructions for SHA-256, they are used.
+case_version_tells_how_digests_are_computed() {
+	local instructions='portable code'
+	if grep -qwE 'sha_ni|sha2' /proc/cpuinfo; then instructions='SHA2\? instructions of'; fi
+	exits 0 continuity --version --verbose >version
+	exits 0 continuity --verbose --version | cmp - version
+	same "$(head -n 1 version)" "$(continuity --version)"
+	grep "^SHA-256: $instructions" version
+	grep -E '^hashing threads: [1-4]$' version
+	exits 2 continuity --verbose build . 2>error
+}
+
 case_a_summary_on_standard_error() {
 	cp -a "$work/commands/." .
 	exits 1 continuity verify other tree.pb >findings 2>summary

@@ -120,7 +120,8 @@ pub fn walk<T>(
     })
 }
 
-fn thread_count(asked: usize) -> usize {
+/// Hashing threads that are used: 0 asks for the cores, at most four.
+pub fn thread_count(asked: usize) -> usize {
     match asked {
         0 => thread::available_parallelism().map_or(1, usize::from).min(DEFAULT_THREADS_MAX),
         n => n.min(THREADS_MAX),
