@@ -3,4 +3,5 @@
 //!
 //! Everything else goes through `rustix`, which wraps openat2, fstat, getdents, xattrs and mounts safely.
 
+pub mod memory;
 pub mod namespace;

@@ -101,6 +101,19 @@ case_a_bad_unpack_is_found_at_once() {
 	same "$(run_container good "$IMAGE" /app/start)" "$STORY_TEXT"
 }
 
+# containerd unpacks the layers of an image one after the other: none is read while another is being written.
+case_sealing_waits_for_an_unpacking() {
+	afresh
+	ctr snapshots --snapshotter continuity prepare 'extract-1 of nothing'
+	on_leave="ctr snapshots --snapshotter continuity rm 'extract-1 of nothing'"
+	import_image "$work/image.tar"
+	sleep 3
+	ask snapshot ls --format json | jq -es 'map(select(.kind == "committed")) | length == '"$IMAGE_LAYERS"' and all(.state == "pending")' ||
+		fail "$(ask snapshot ls)"
+	mend
+	wait_for_seals
+}
+
 # What the image does not say, a whiteout that hides nothing among it, is no damage before the repair and none after it.
 case_once_repaired_it_is_as_sealed() {
 	local file

@@ -17,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, BuildOptions};
-use crate::snapshotter::{Seal, SealSource, SealState, Snapshot, Snapshotter};
+use crate::snapshotter::{Kind, Seal, SealSource, SealState, Snapshot, Snapshotter};
+use crate::sys::memory;
 use crate::tree::{Progress, Root};
 use crate::verifier::explain::Explainer;
 use crate::verifier::{Inner, lock, mend};
@@ -28,12 +29,16 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 /// The longest wait: a disk that was full should not need a restart of the daemon.
 const RETRY_LAST: Duration = Duration::from_secs(300);
 
-/// How long no commit must come before sealing begins: while an image is unpacked, its layers should not be read
-/// by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
+/// How long no commit must come, and no layer be unpacked, before sealing begins: while an image is unpacked, its layers
+/// should not be read by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed.
+/// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed, nor must an unpacking
+/// that was given up and not collected yet.
 const QUIET_LAST: Duration = Duration::from_secs(30);
+
+/// Begins what containerd calls the snapshot that it unpacks a layer in.
+const UNPACKING: &str = "extract-";
 
 /// What the worker is told from outside.
 #[derive(Default)]
@@ -84,10 +89,11 @@ impl Bell {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// After a ring: returns once the bell was quiet for [`QUIET`], at the latest after [`QUIET_LAST`].
-    fn settle(&self) {
+    /// After a ring: returns once the bell was quiet for [`QUIET`] and nobody is `busy`, at the latest after
+    /// [`QUIET_LAST`].
+    fn settle(&self, busy: impl Fn() -> bool) {
         let last = Instant::now() + QUIET_LAST;
-        while !self.stopping() && Instant::now() < last && self.wait(Some(Instant::now() + QUIET)) {}
+        while !self.stopping() && Instant::now() < last && (self.wait(Some(Instant::now() + QUIET)) || busy()) {}
     }
 
     /// Returns when the bell rings, or at `until`; tells whether it rang.
@@ -125,6 +131,16 @@ pub fn warn_of_left_over(snapshotter: &Snapshotter) -> Result<()> {
     Ok(())
 }
 
+/// Whether containerd is unpacking a layer.
+fn is_unpacking(snapshotter: &Snapshotter) -> bool {
+    let unpacks = |snapshot: &Snapshot| {
+        // `<namespace>/<number>/<name>`
+        let name = snapshot.key.splitn(3, '/').nth(2).unwrap_or(&snapshot.key);
+        snapshot.kind == Kind::Active && name.starts_with(UNPACKING)
+    };
+    snapshotter.list(&[]).is_ok_and(|snapshots| snapshots.iter().any(unpacks))
+}
+
 /// Runs until [`Bell::stop`].
 pub fn run(inner: &Inner) {
     let mut retries = HashMap::new();
@@ -133,8 +149,9 @@ pub fn run(inner: &Inner) {
         let sealing = seal_pending(inner, &mut retries);
         let explaining = caught(|| Ok(explainer.run(inner))).unwrap_or_default();
         logged(caught(|| mend::run(inner)));
+        memory::trim();
         if inner.bell.wait(sealing.into_iter().chain(explaining).min()) {
-            inner.bell.settle();
+            inner.bell.settle(|| is_unpacking(&inner.snapshotter));
             explainer.hurry();
         }
     }

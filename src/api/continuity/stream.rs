@@ -14,6 +14,7 @@ use crate::api::continuity::convert::status;
 use crate::api::in_flight::Call;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::memory;
 use crate::tree::Progress;
 
 /// Messages between the work and the socket. A full queue holds the work back.
@@ -96,7 +97,9 @@ where
         let work = tokio::task::spawn_blocking(move || {
             // Held until the work has ended, not merely until nobody waits for it.
             let _place = place;
-            f(&engine, &theirs, Outlet(sender))
+            let done = f(&engine, &theirs, Outlet(sender));
+            memory::trim();
+            done
         });
         loop {
             tokio::select! {
