@@ -42,3 +42,6 @@ build_continuity() {
 	install -m 0755 "$built" "$work/bin/continuity"
 	export PATH="$work/bin:$PATH"
 }
+
+# is_optimised BINARY: an unoptimised one says nothing of what users have.
+is_optimised() { ! readelf --sections --wide "$1" | grep -F ' .debug_info ' >/dev/null; }

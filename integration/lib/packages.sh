@@ -22,6 +22,8 @@ mkfs.erofs erofs-utils
 /usr/bin/time time
 tar tar
 unshare util-linux
+readelf binutils
+valgrind valgrind
 setpriv util-linux
 mount mount
 /etc/ssl/certs ca-certificates

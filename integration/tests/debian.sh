@@ -123,8 +123,7 @@ case_less_time_than_to_unpack_and_compare() {
 	note "image verify $verify ms, the reference's verify $reference ms: ratio $(ratio "$verify" "$reference")"
 	note "of it, comparing $compare ms: ratio $(ratio "$compare" "$reference")"
 	note "image manifest and image verify against umoci unpack and the reference's verify: ratio $(ratio $((derive + verify)) $((unpack + reference)))"
-	# Unoptimised, it says nothing of what users have.
-	if readelf --sections --wide "$work/bin/continuity" | grep -qF ' .debug_info '; then
+	if ! is_optimised "$work/bin/continuity"; then
 		note "a debug binary: nothing is held against these"
 		return
 	fi

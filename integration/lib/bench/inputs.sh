@@ -11,11 +11,13 @@ use_sizes() {
 	layers=(1 16 10 1048576)
 	# Starts of the program in one run.
 	starts=200
+	# Of the disk, in GB.
+	space=25
 	if [[ -n $quick ]]; then
 		rounds=3 cold_rounds=3 slow_rounds=1
 		usr_files=15000 big_mib=1024 empty_files=50000 deep_files=5000 linked_files=10000
 		layers=(1 8 10 65536)
-		starts=50
+		starts=50 space=4
 	fi
 	threads=$(nproc)
 	((threads <= 4)) || threads=4
