@@ -31,7 +31,7 @@ pub fn is_temporary(name: &[u8]) -> bool {
 }
 
 /// Bytes of a file that are copied at once.
-const COPY_BUFFER: usize = 128 << 10;
+pub(super) const COPY_BUFFER: usize = 128 << 10;
 
 /// Owner, permissions and extended attributes to give.
 #[derive(Debug, Clone, Copy)]

@@ -11,14 +11,11 @@ use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Progress;
-use super::edit::{Attributes, Special, failed, set_attributes};
+use super::edit::{Attributes, COPY_BUFFER, Special, failed, set_attributes};
 use super::inode::{Metadata, Scratch, xattrs};
 use super::root::Root;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::inode::FileType;
-
-/// Bytes of a file that are copied at once.
-const COPY_BUFFER: usize = 128 << 10;
 
 impl Root {
     /// Keeps a file of any type, or an empty directory, at the same path beneath `to`; what is needed of the
