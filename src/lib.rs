@@ -6,7 +6,7 @@
 //! | level | module | what it is |
 //! |---|---|---|
 //! | 0 | [`error`] | kind, message, source |
-//! | 0 | [`sys`] | system calls that no library wraps safely: the only unsafe code |
+//! | 0 | [`sys`] | what no library wraps safely: the only unsafe code |
 //! | 1 | [`digest`] | SHA-256 digests |
 //! | 1 | [`inode`] | file types and extended attributes |
 //! | 1 | [`mountinfo`] | mount tables, as the kernel tells them |

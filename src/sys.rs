@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! System calls that no library wraps safely: the only module that may hold unsafe code.
+//! What no library wraps safely: the only module that may hold unsafe code.
 //!
-//! Everything else goes through `rustix`, which wraps openat2, fstat, getdents, xattrs and mounts safely.
+//! System calls go through `rustix`, which wraps openat2, fstat, getdents, xattrs and mounts safely; digests of one
+//! stream through `sha2`.
 
 pub mod memory;
 pub mod namespace;
+pub mod sha256;

@@ -7,7 +7,7 @@
 //! The walk is an ordered stream that several threads fill:
 //!
 //! ```text
-//!   caller's thread: list directories, sort ──▶ batches of names ──▶ workers: open, fstat, xattrs, hash
+//!   caller's thread: list directories, sort ──▶ batches of names ──▶ workers: open, fstat, xattrs, hash two at a time
 //!          ▲                                                              │
 //!          └────────────── steps, in path order ◀── window of batches ◀───┘
 //! ```
@@ -15,6 +15,7 @@
 //! Memory is bounded by the depth of the tree, the largest directory, the window (named constants in
 //! `walk`), and the table of files with more than one link.
 
+mod contents;
 mod edit;
 mod inode;
 mod links;
@@ -24,9 +25,10 @@ mod quarantine;
 mod root;
 mod walk;
 mod walker;
+mod worker;
 
 pub use edit::{Attributes, Special, TEMPORARY_PREFIX, is_temporary};
-pub use inode::{Metadata, Node, hash_file};
+pub use inode::{Metadata, Node};
 pub use links::InodeId;
 pub use progress::Progress;
 pub use root::Root;

@@ -316,7 +316,7 @@ pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'
     }
     let mode = Mode::from_raw_mode(attributes.permissions);
     rfs::fchmod(fd, mode).map_err(|e| failed("fchmod", path, e))?;
-    let present = xattrs(fd.as_fd(), &mut Scratch::small()).map_err(|e| e.context(Escaped(path)))?;
+    let present = xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
     if attributes.remove_others {
         for xattr in present.iter().filter(|x| !attributes.xattrs.iter().any(|wanted| wanted.name == x.name)) {
             rfs::fremovexattr(fd, xattr.name.as_slice()).map_err(|e| failed("fremovexattr", path, e))?;

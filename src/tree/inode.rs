@@ -3,6 +3,7 @@
 //!
 //! Only what the directory called a regular file is opened for reading, never through a symlink, without
 //! blocking and without touching its access time, and what was opened is looked at again before a byte is read.
+//! The bytes themselves are read by [`Contents`], in turn with those of another file.
 
 use std::ffi::CStr;
 use std::io;
@@ -11,19 +12,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::contents::Contents;
 use super::links::{InodeId, LinkTable};
-use super::progress::Progress;
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::{FileType, Xattr};
-
-/// Bytes read at once. Small enough to stay in the second-level cache while it is hashed; a larger one
-/// gains nothing and costs resident memory per thread.
-const READ_BUFFER: usize = 128 << 10;
 
 /// Largest list of names and largest value of extended attributes: the kernel's own limits
 /// (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
+
+/// Filesystems whose sizes are the kernel's own word (linux/magic.h; XFS: fs/xfs/libxfs/xfs_format.h; EROFS and tmpfs in
+/// the former): ext2 to ext4, XFS, btrfs, F2FS, tmpfs, EROFS, SquashFS.
+const DISKS: [u32; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0xe0f5_e1e2, 0x7371_7368];
 
 /// What `fstat` says, reduced to what a manifest can hold and what tells hard links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,77 +90,83 @@ pub struct Node {
     pub xattrs: Vec<Xattr>,
 }
 
-/// Buffers that one thread uses over and over.
+/// What one thread uses over and over.
 pub(super) struct Scratch {
-    data: Vec<u8>,
     names: Vec<u8>,
     value: Vec<u8>,
-    hasher: Hasher,
+    /// Device of the file before, and whether sizes of its filesystem can be trusted.
+    device: Option<(u64, bool)>,
 }
 
 impl Scratch {
     pub(super) fn new() -> Self {
-        Self { data: vec![0; READ_BUFFER], ..Self::small() }
-    }
-
-    /// For extended attributes only.
-    pub(super) fn small() -> Self {
-        Self { data: Vec::new(), names: vec![0; 1024], value: vec![0; 1024], hasher: Hasher::default() }
+        Self { names: vec![0; 1024], value: vec![0; 1024], device: None }
     }
 }
 
-/// What every reader of a walk shares.
-#[derive(Clone, Copy)]
-pub(super) struct Shared<'a> {
-    pub(super) links: &'a LinkTable,
-    /// Files whose contents are not read.
-    pub(super) skip: &'a [InodeId],
-    pub(super) progress: &'a Progress,
+/// An inode that was opened.
+pub(super) enum Opened<'a> {
+    /// There is nothing more to read.
+    Read(Node),
+    /// Its contents are to be hashed.
+    Unread(Contents<'a>),
 }
 
-/// Reads the inode behind `name`, one component, in `dir`. `expected` is what the directory said it is: anything
-/// else by now is an error of kind `Changed`.
-pub(super) fn read(
+/// Opens the inode behind `name`, one component, in `dir`, and reads everything but its contents. `expected` is what
+/// the directory said it is: anything else by now is an error of kind `Changed`. The contents of `skip` are not read.
+pub(super) fn open<'a>(
     dir: BorrowedFd<'_>,
     name: &CStr,
     expected: FileType,
-    shared: Shared<'_>,
+    links: &'a LinkTable,
+    skip: &[InodeId],
     scratch: &mut Scratch,
-) -> Result<Node> {
+) -> Result<Opened<'a>> {
     match expected {
-        FileType::Regular | FileType::Directory => {
-            let fd = open_unread(dir, name, expected)?;
-            read_opened(fd.as_fd(), expected, shared, scratch)
-        }
-        _ => read_unopened(dir, name, expected),
+        FileType::Regular => open_file(open_unread(dir, name, expected)?, links, skip, scratch),
+        FileType::Directory => read_directory(open_unread(dir, name, expected)?.as_fd(), scratch).map(Opened::Read),
+        _ => read_unopened(dir, name, expected).map(Opened::Read),
     }
 }
 
-/// Reads an inode that is open: a regular file or a directory.
-pub(super) fn read_opened(
-    fd: BorrowedFd<'_>,
-    expected: FileType,
-    shared: Shared<'_>,
-    scratch: &mut Scratch,
-) -> Result<Node> {
-    let Shared { links, skip, progress } = shared;
-    let before = rfs::fstat(fd).map_err(|e| call("fstat", e))?;
-    let metadata = metadata_of(&before, expected)?;
-    let digest = match metadata.file_type {
-        FileType::Regular if skip.contains(&metadata.id) => None,
-        FileType::Regular => match metadata.link_id() {
-            Some(id) if !links.claim(id) => None,
-            Some(id) => {
-                let digest = hash(fd, &before, scratch, progress);
-                links.publish(id, digest.as_ref().ok().copied());
-                Some(digest?)
-            }
-            None => Some(hash(fd, &before, scratch, progress)?),
-        },
-        _ => None,
+fn open_file<'a>(fd: OwnedFd, links: &'a LinkTable, skip: &[InodeId], scratch: &mut Scratch) -> Result<Opened<'a>> {
+    let stat = rfs::fstat(&fd).map_err(|e| call("fstat", e))?;
+    let metadata = metadata_of(&stat, FileType::Regular)?;
+    let xattrs = xattrs(fd.as_fd(), scratch)?;
+    let node = |digest| Node { metadata, digest, target: Vec::new(), xattrs };
+    if skip.contains(&metadata.id) {
+        return Ok(Opened::Read(node(None)));
+    }
+    if metadata.size == 0 && scratch.trusts_size(fd.as_fd(), metadata.id.dev) {
+        return Ok(Opened::Read(node(Some(Digest::EMPTY))));
+    }
+    let claim = match metadata.link_id().map(|id| links.claim(id)) {
+        Some(None) => return Ok(Opened::Read(node(None))),
+        claim => claim.flatten(),
     };
-    let xattrs = xattrs(fd, scratch)?;
-    Ok(Node { metadata, digest, target: Vec::new(), xattrs })
+    Ok(Opened::Unread(Contents::new(fd, node(None), &stat, claim)))
+}
+
+/// Reads a directory's own inode.
+pub(super) fn read_directory(fd: BorrowedFd<'_>, scratch: &mut Scratch) -> Result<Node> {
+    let stat = rfs::fstat(fd).map_err(|e| call("fstat", e))?;
+    let metadata = metadata_of(&stat, FileType::Directory)?;
+    Ok(Node { metadata, digest: None, target: Vec::new(), xattrs: xattrs(fd, scratch)? })
+}
+
+impl Scratch {
+    /// Whether a size of zero on this device says that there are no contents, and no read has to: files of procfs have
+    /// contents and no size, and what a FUSE server says of either is its own affair.
+    fn trusts_size(&mut self, fd: BorrowedFd<'_>, device: u64) -> bool {
+        match self.device {
+            Some((known, trusted)) if known == device => trusted,
+            _ => {
+                let trusted = rfs::fstatfs(fd).is_ok_and(|stat| DISKS.contains(&(stat.f_type as u32)));
+                self.device = Some((device, trusted));
+                trusted
+            }
+        }
+    }
 }
 
 /// Reads what is never opened: symlinks, devices, fifos, sockets.
@@ -202,54 +209,6 @@ pub(super) fn open_unread(
     })
 }
 
-/// Hashes to the end and makes sure that what was hashed is one state of the file.
-fn hash(fd: BorrowedFd<'_>, before: &Stat, scratch: &mut Scratch, progress: &Progress) -> Result<Digest> {
-    let mut hasher = std::mem::take(&mut scratch.hasher);
-    let mut total = 0;
-    loop {
-        progress.check()?;
-        let n = match rustix::io::read(fd, scratch.data.as_mut_slice()) {
-            Ok(n) => n,
-            Err(Errno::INTR) => continue,
-            Err(e) => return Err(call("read", e)),
-        };
-        if n == 0 {
-            break;
-        }
-        hasher.update(&scratch.data[..n]);
-        progress.add_bytes(n as u64);
-        total += n as u64;
-        // One read that got everything fstat promised and less than it asked for has seen the end.
-        if n < scratch.data.len() && total == before.st_size as u64 {
-            break;
-        }
-        if total > before.st_size as u64 {
-            return Err(changed("its size"));
-        }
-    }
-    if total != before.st_size as u64 {
-        return Err(changed("its size"));
-    }
-    if total > scratch.data.len() as u64 {
-        let after = rfs::fstat(fd).map_err(|e| call("fstat", e))?;
-        if (after.st_ctime, after.st_ctime_nsec, after.st_size)
-            != (before.st_ctime, before.st_ctime_nsec, before.st_size)
-        {
-            return Err(changed("it"));
-        }
-    }
-    Ok(hasher.finish())
-}
-
-/// Hashes an open file to its end.
-///
-/// # Errors
-/// Of kind `Io`; `Changed` if it grew or shrank meanwhile.
-pub fn hash_file(file: &OwnedFd) -> Result<Digest> {
-    let stat = rfs::fstat(file).map_err(|e| call("fstat", e))?;
-    hash(file.as_fd(), &stat, &mut Scratch::new(), &Progress::default())
-}
-
 /// Extended attributes of an open inode, sorted by name.
 pub(super) fn xattrs(fd: BorrowedFd<'_>, scratch: &mut Scratch) -> Result<Vec<Xattr>> {
     let n = match grown(&mut scratch.names, |buffer| rfs::flistxattr(fd, buffer)) {
@@ -281,10 +240,10 @@ fn grown(buffer: &mut Vec<u8>, mut get: impl FnMut(&mut [u8]) -> Result<usize, E
 }
 
 /// An error without a path yet: whoever knows the path puts it in front.
-fn call(name: &str, errno: Errno) -> Error {
+pub(super) fn call(name: &str, errno: Errno) -> Error {
     Error::new(ErrorKind::Io, name).with_source(io::Error::from(errno))
 }
 
-fn changed(what: &str) -> Error {
+pub(super) fn changed(what: &str) -> Error {
     Error::new(ErrorKind::Changed, format!("{what} changed while it was read"))
 }

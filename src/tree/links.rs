@@ -51,23 +51,14 @@ struct Inodes {
 }
 
 impl LinkTable {
-    /// True for the first caller, who must hash the file and [`publish`](Self::publish).
-    pub(super) fn claim(&self, id: InodeId) -> bool {
-        let mut inodes = self.lock();
-        match inodes.contents.entry(id) {
-            Entry::Occupied(_) => false,
+    /// For the first caller, who must hash the file.
+    pub(super) fn claim(&self, id: InodeId) -> Option<Claim<'_>> {
+        match self.lock().contents.entry(id) {
+            Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
                 place.insert(Contents::Claimed);
-                true
+                Some(Claim { table: self, id, digest: None })
             }
-        }
-    }
-
-    pub(super) fn publish(&self, id: InodeId, digest: Option<Digest>) {
-        let mut inodes = self.lock();
-        inodes.contents.insert(id, Contents::Known(digest));
-        if inodes.waiting > 0 {
-            self.published.notify_all();
         }
     }
 
@@ -89,5 +80,28 @@ impl LinkTable {
 
     fn lock(&self) -> MutexGuard<'_, Inodes> {
         self.inodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of whoever hashes an inode. Dropped without a digest it tells that the file could not be read.
+pub(super) struct Claim<'a> {
+    table: &'a LinkTable,
+    id: InodeId,
+    digest: Option<Digest>,
+}
+
+impl Claim<'_> {
+    pub(super) fn publish(mut self, digest: Digest) {
+        self.digest = Some(digest);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut inodes = self.table.lock();
+        inodes.contents.insert(self.id, Contents::Known(self.digest));
+        if inodes.waiting > 0 {
+            self.table.published.notify_all();
+        }
     }
 }

@@ -63,7 +63,7 @@ impl Root {
         match metadata.file_type {
             FileType::Regular => {
                 let file = File::from(self.open_inode(path, FileType::Regular)?);
-                let xattrs = xattrs(file.as_fd(), &mut Scratch::small()).map_err(|e| e.context(Escaped(path)))?;
+                let xattrs = xattrs(file.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
                 to.put_copy(path, &file, Attributes { xattrs: &xattrs, ..attributes }, progress)?;
             }
             FileType::Symlink => {

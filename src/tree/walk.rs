@@ -6,20 +6,20 @@
 //! size is what bounds memory and what lets workers run ahead of a slow file.
 //!
 //! Nobody is woken for nothing: waking costs as much as reading a small file, and takes a core from a worker. A
-//! caller that has to sleep sleeps until half of the window is done, or until a worker has nothing to do.
+//! caller that has to sleep sleeps until half of the window is done, or until a worker has too little to do.
 
 use std::collections::VecDeque;
-use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use super::Root;
-use super::inode::{self, Node, Scratch};
+use super::inode::Node;
 use super::links::{InodeId, LinkTable};
 use super::progress::Progress;
 use super::walker::{Batch, Step, Task, Walker, at};
+use super::worker::Worker;
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::FileType;
 
@@ -54,9 +54,12 @@ struct Queue {
     stopped: bool,
     /// Workers that wait for batches.
     idle: usize,
+    /// A worker has found nothing to do, or nothing to do besides one file, since the last batch came.
+    starving: bool,
 }
 
-struct Shared<'a> {
+/// What the consumer and the workers share.
+pub(super) struct Shared<'a> {
     queue: Mutex<Queue>,
     /// Workers wait here for batches.
     work: Condvar,
@@ -64,9 +67,9 @@ struct Shared<'a> {
     done: Condvar,
     /// Set with the queue's `stopped`; read between two tasks, without the lock.
     stopping: AtomicBool,
-    links: LinkTable,
-    skip: &'a [InodeId],
-    progress: &'a Progress,
+    pub(super) links: LinkTable,
+    pub(super) skip: &'a [InodeId],
+    pub(super) progress: &'a Progress,
 }
 
 /// The steps of a walk, in path order.
@@ -106,7 +109,7 @@ pub fn walk<T>(
             thread::Builder::new()
                 .name(format!("hash-{n}"))
                 .stack_size(WORKER_STACK)
-                .spawn_scoped(scope, || shared.run_worker())
+                .spawn_scoped(scope, || Worker::new(&shared).run())
                 .map_err(|e| Error::new(ErrorKind::Io, "starting a thread").with_source(e))?;
         }
         let mut steps = Steps {
@@ -166,6 +169,7 @@ impl Steps<'_> {
                     self.window.push_back(Arc::clone(&batch));
                     let mut queue = self.shared.lock();
                     queue.batches.push_back(batch);
+                    queue.starving = false;
                     if queue.idle > 0 {
                         // All of them: several may share this batch.
                         self.shared.work.notify_all();
@@ -178,24 +182,8 @@ impl Steps<'_> {
 }
 
 impl Shared<'_> {
-    fn run_worker(&self) {
-        let mut scratch = Scratch::new();
-        while let Some(batch) = self.next_batch() {
-            loop {
-                let index = batch.next.fetch_add(1, Ordering::Relaxed);
-                if index >= batch.tasks.len() || self.stopping.load(Ordering::Relaxed) {
-                    break;
-                }
-                // Dropped by a panic too: the consumer must not wait for a task that nobody will end.
-                let _done = DoneOnDrop { shared: self, batch: &batch };
-                let result = self.perform(&batch, &batch.tasks[index], &mut scratch);
-                *batch.results[index].lock().unwrap_or_else(PoisonError::into_inner) = result;
-            }
-        }
-    }
-
-    /// Waits for a batch that has tasks left; `None` when the walk is over.
-    fn next_batch(&self) -> Option<Arc<Batch>> {
+    /// A batch that has tasks left. `None` when the walk is over; when there is none now, unless the worker `may_wait`.
+    pub(super) fn next_batch(&self, may_wait: bool) -> Option<Arc<Batch>> {
         let mut queue = self.lock();
         loop {
             if queue.stopped {
@@ -207,8 +195,14 @@ impl Shared<'_> {
                 }
                 Some(_) => drop(queue.batches.pop_front()),
                 None => {
+                    if !queue.starving {
+                        queue.starving = true;
+                        self.done.notify_all();
+                    }
+                    if !may_wait {
+                        return None;
+                    }
                     queue.idle += 1;
-                    self.done.notify_all();
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                     queue.idle -= 1;
                 }
@@ -216,25 +210,18 @@ impl Shared<'_> {
         }
     }
 
-    fn perform(&self, batch: &Batch, task: &Task, scratch: &mut Scratch) -> Option<Result<Node>> {
-        match *task {
-            Task::Unlisted(_) => None,
-            Task::Root => {
-                let fd = batch.directories[0].fd.as_fd();
-                Some(inode::read_opened(fd, FileType::Directory, self.for_inodes(), scratch))
-            }
-            Task::Read { directory, start, end, file_type } => {
-                let dir = batch.directories[usize::from(directory)].fd.as_fd();
-                Some(match CStr::from_bytes_with_nul(batch.name(start, end)) {
-                    Ok(name) => inode::read(dir, name, file_type, self.for_inodes(), scratch),
-                    Err(e) => Err(Error::new(ErrorKind::InvalidInput, "a name with a NUL").with_source(e)),
-                })
-            }
-        }
+    /// Whether what has not been begun need not be.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
-    fn for_inodes(&self) -> inode::Shared<'_> {
-        inode::Shared { links: &self.links, skip: self.skip, progress: self.progress }
+    /// To be called once for each batch, when its last task is done.
+    pub(super) fn batch_is_done(&self, batch: &Batch) {
+        // Under the lock, or the consumer could look before and sleep after.
+        let _queue = self.lock();
+        if batch.wanted.load(Ordering::Relaxed) {
+            self.done.notify_all();
+        }
     }
 
     /// Turns what a worker left behind into a step.
@@ -273,7 +260,7 @@ impl Shared<'_> {
         Ok(node)
     }
 
-    /// Waits until `batch` is done; if it has to wait at all, until `later` is done too or a worker is idle.
+    /// Waits until `batch` is done; if it has to wait at all, until `later` is done too or a worker starves.
     fn wait_for(&self, batch: &Batch, later: Option<&Arc<Batch>>) {
         if batch.is_done() {
             return;
@@ -283,7 +270,7 @@ impl Shared<'_> {
         if let Some(later) = later {
             later.wanted.store(true, Ordering::Relaxed);
         }
-        while !batch.is_done() || (queue.idle == 0 && later.is_some_and(|later| !later.is_done())) {
+        while !batch.is_done() || (!queue.starving && later.is_some_and(|later| !later.is_done())) {
             queue = self.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -296,23 +283,6 @@ impl Shared<'_> {
 /// Only a step that was taken twice could meet this.
 fn unfinished() -> Error {
     Error::new(ErrorKind::Io, "was not read")
-}
-
-struct DoneOnDrop<'a> {
-    shared: &'a Shared<'a>,
-    batch: &'a Batch,
-}
-
-impl Drop for DoneOnDrop<'_> {
-    fn drop(&mut self) {
-        if self.batch.undone.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Under the lock, or the consumer could look before and sleep after.
-            let _queue = self.shared.lock();
-            if self.batch.wanted.load(Ordering::Relaxed) {
-                self.shared.done.notify_all();
-            }
-        }
-    }
 }
 
 struct StopOnDrop<'a>(&'a Shared<'a>);
