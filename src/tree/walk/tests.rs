@@ -59,6 +59,40 @@ fn a_wide_tree_comes_in_path_order_with_any_number_of_threads() {
 }
 
 #[test]
+fn files_of_one_buffer_more_or_less_have_the_digests_of_their_contents() {
+    const BUFFER: usize = 64 << 10;
+    let dir = tempfile::tempdir().unwrap();
+    let sizes = [0, 1, BUFFER - 1, BUFFER, BUFFER + 1, 2 * BUFFER - 64, 2 * BUFFER, 5 * BUFFER + 63, 20 * BUFFER];
+    let contents = |size: usize| (0..size).map(|n| (n * n / 251 + size) as u8).collect::<Vec<_>>();
+    for (n, size) in sizes.into_iter().enumerate() {
+        fs::write(dir.path().join(format!("f{n}")), contents(size)).unwrap();
+    }
+    for threads in [1, 3] {
+        let steps = steps(dir.path(), WalkOptions { threads, ..Default::default() });
+        assert_eq!(steps.len(), sizes.len());
+        for (step, size) in steps.into_iter().zip(sizes) {
+            let Step::Entry { node, .. } = step else { panic!("unlisted") };
+            assert_eq!(node.unwrap().digest, Some(Digest::of(&contents(size))), "{size} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_procfs_which_has_contents_and_no_size_is_not_called_empty() {
+    let root = Root::open(Path::new("/proc/sys/kernel/random")).unwrap();
+    let boot_id = walk(&root, &WalkOptions::default(), &Progress::default(), |steps| {
+        while let Some(step) = steps.next()? {
+            match step {
+                Step::Entry { path, node } if path == b"/boot_id" => return Ok(node),
+                _ => {}
+            }
+        }
+        panic!("no boot_id")
+    });
+    assert_eq!(boot_id.unwrap().unwrap_err().kind(), ErrorKind::Changed);
+}
+
+#[test]
 fn a_tree_deeper_than_the_open_handles_and_path_max_is_walked() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::open(dir.path()).unwrap();
