@@ -5,11 +5,34 @@
 # Snapshots sealed before the daemon's memory is looked at.
 readonly IDLE_SNAPSHOTS=100
 
+# Size of the services' filesystem; the file is sparse.
+readonly DISK_SIZE=8G
+
 go_overlay=$work/go-overlay
+
+# What the services have on disk lies on a filesystem of their own, made anew for each case: ext4 as mkfs makes it. On
+# the machine's own, the one who runs second pays for what the first one left. (An ext4 without a journal, for one, does
+# not give an inode again in the minute after it was freed, and searches long for others.)
+make_disk() {
+	local service
+	truncate -s "$DISK_SIZE" "$work/disk.image"
+	mkfs.ext4 -q "$work/disk.image"
+	mkdir -p "$work/disk"
+	mount -o loop "$work/disk.image" "$work/disk"
+	for service in "$work/containerd" "$work/continuity" "$go_overlay"; do
+		mkdir -p "$service" "$work/disk/$(basename "$service")"
+		mount --bind "$work/disk/$(basename "$service")" "$service"
+	done
+}
+
+drop_disk() {
+	umount "$work/containerd" "$work/continuity" "$go_overlay" "$work/disk"
+	rm -r "$work/disk.image" "$work/disk" "$work/containerd" "$work/continuity" "$go_overlay"
+}
 
 # A containerd that has its own overlayfs, the same served by Go as a proxy, and us; [verify] off.
 start_services() {
-	mkdir -p "$work/continuity" "$go_overlay"
+	make_disk
 	printf '[verify]\non_prepare = "off"\non_view = "off"\n' >"$work/continuity/config.toml"
 	start_daemon --config "$work/continuity/config.toml"
 	setsid go-overlay "$go_overlay/root" "$go_overlay/socket" >>"$go_overlay/log" 2>&1 </dev/null &
@@ -23,7 +46,7 @@ stop_services() {
 	stop_containerd
 	stop_service "$go_overlay/pid" TERM
 	stop_daemon
-	rm -rf "$work/containerd" "$work/continuity" "$go_overlay"
+	drop_disk
 }
 
 # In place of the one in lib/services.sh.
