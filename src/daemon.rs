@@ -24,6 +24,7 @@ use crate::api::{continuity, snapshots};
 use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sys::memory;
 use socket::Socket;
 
 /// Threads for what blocks: every place of both services, so that none waits for the other, and one that stops the
@@ -46,6 +47,7 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// `FailedPrecondition`, naming root and process, if another daemon has the root, or if somebody serves one of the
 /// sockets.
 pub fn run(config: &Config) -> Result<()> {
+    memory::share();
     raise_file_limit();
     let engine = Arc::new(Engine::open(&config.root, config.policy(), config.images())?);
     let runtime = runtime()?;
