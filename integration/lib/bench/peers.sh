@@ -54,3 +54,17 @@ built_with() {
 	go_environment
 	(cd "$repository" && "$1" build -o "$work/bin/$2" "$3")
 }
+
+# What stands above the table: when it was measured, where the trees lay, and which versions were compared.
+about() {
+	local package
+	say "$(date --utc +%Y-%m-%d); trees on $(findmnt --noheadings --output FSTYPE --target "$work"), the services on an ext4 of their own."
+	say
+	say "- continuity $(continuity --version | cut -d' ' -f2), built by $(run_cargo --version | cut -d' ' -f1,2)"
+	say "- $("$go" version | cut -d' ' -f3), which built the reference and the Go snapshotter"
+	for package in golang-github-containerd-continuity-dev golang-github-containerd-containerd-dev containerd umoci \
+		mtree-netbsd coreutils; do
+		say "- $(dpkg-query --show --showformat '${Package} ${Version}' "$package" 2>/dev/null || say "$package, not Debian's")"
+	done
+	say
+}

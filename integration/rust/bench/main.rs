@@ -8,7 +8,7 @@
 //! bench-tool inflate FILE...                          decompresses and hashes, and nothing else
 //! bench-tool turns OPTIONS -- WHO COMMAND ...         runs the commands in turn, a JSON line each
 //! bench-tool record OPTIONS MEASURE=NUMBER ...        a JSON line of what was measured elsewhere
-//! bench-tool report RESULTS GOALS DIR                 table.md, results.csv and chart.svg, the goals held against it
+//! bench-tool report RESULTS GOALS ABOUT DIR           table.md, results.csv and chart.svg, the goals held against it
 //! ```
 
 mod chart;
@@ -36,7 +36,9 @@ fn main() -> ExitCode {
         ["turns", rest @ ..] => turns::run(rest),
         ["measure", command @ ..] => turns::measure(command),
         ["record", rest @ ..] => results::record(rest),
-        ["report", results, goals, dir] => report::write(results.as_ref(), goals.as_ref(), dir.as_ref()),
+        ["report", results, goals, about, dir] => {
+            report::write(results.as_ref(), goals.as_ref(), about.as_ref(), dir.as_ref())
+        }
         _ => Err("usage: see the head of integration/rust/bench/main.rs".into()),
     };
     match done {

@@ -26,16 +26,19 @@ struct Goal<'a> {
     bound: Option<f64>,
 }
 
-/// Writes `table.md`, `results.csv` and `chart.svg` into `dir` and prints the goals. With a bound that is not kept,
-/// an error.
-pub fn write(results: &Path, goals: &Path, dir: &Path) -> Outcome {
+/// Writes `table.md`, `results.csv` and `chart.svg` into `dir` and prints the goals. `about` says of whom and of what
+/// the table is, and stands above it. With a bound that is not kept, an error.
+pub fn write(results: &Path, goals: &Path, about: &Path, dir: &Path) -> Outcome {
     let results = Results(read(results)?);
     let goals = fs::read_to_string(goals)?;
     let goals = goals.lines().skip(1).filter(|line| !line.is_empty()).map(parse).collect::<Outcome<Vec<_>>>()?;
     let (verdicts, broken) = hold(&results, &goals)?;
     print!("{verdicts}");
     fs::create_dir_all(dir)?;
-    fs::write(dir.join("table.md"), format!("{}\n\n{verdicts}\n{}", machine(), table(&results)?))?;
+    fs::write(
+        dir.join("table.md"),
+        format!("{}\n{}\n{verdicts}\n{}", machine(), fs::read_to_string(about)?, table(&results)?),
+    )?;
     fs::write(dir.join("results.csv"), csv(&results)?)?;
     fs::write(dir.join("chart.svg"), chart::draw(&results)?)?;
     match broken.as_slice() {
@@ -129,6 +132,6 @@ fn machine() -> String {
         field("model name").trim(),
         std::thread::available_parallelism().map_or(1, usize::from),
         if sha { "yes" } else { "no" },
-        read("/proc/sys/kernel/osrelease").trim()
+        read("/proc/sys/kernel/osrelease").trim().split('-').next().unwrap_or_default()
     )
 }
