@@ -8,10 +8,10 @@ use std::str::FromStr;
 use sha2::Digest as _;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::sys::sha256;
 
 mod lane;
 
+pub use crate::sys::sha256::is_paired;
 pub use lane::{Lane, advance};
 
 /// Length of the canonical form in bytes.
@@ -23,7 +23,7 @@ pub struct Digest([u8; 32]);
 
 /// How this machine computes digests: the processor's own instructions, where sha2 finds them, or portable code.
 pub fn implementation() -> &'static str {
-    if sha256::is_paired() {
+    if is_paired() {
         return "SHA instructions of x86, two files at once";
     }
     #[cfg(any(target_arch = "x86", target_arch = "x86_64"))]

@@ -7,8 +7,8 @@
 # it would count is how they are done without.
 readonly COUNTED=20000
 
-# Instructions for each file that are allowed; seen: 13,100 to build, 10,700 to verify, 7,500 to diff.
-readonly BUILD_MAX=17000 VERIFY_MAX=14000 DIFF_MAX=10000
+# Instructions for each file that are allowed; seen: 9,600 to build, 7,200 to verify, 7,600 to diff.
+readonly BUILD_MAX=13000 VERIFY_MAX=10000 DIFF_MAX=10000
 
 suite_lacks() { is_optimised "$work/bin/continuity" || say "a release binary"; }
 

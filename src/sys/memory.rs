@@ -16,7 +16,7 @@ pub fn trim() {
 /// the thread needed once, also after its end. To be called before there are threads. Other allocators are left alone.
 #[allow(unsafe_code)]
 pub fn share() {
-    /// Two, so that whoever answers containerd does not wait for whoever hashes.
+    /// The main one and another: few threads allocate at the same time.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     const POOLS: libc::c_int = 2;
     #[cfg(all(target_os = "linux", target_env = "gnu"))]

@@ -111,12 +111,13 @@ mod x86 {
         fn begin(&mut self, block: &[u8; BLOCK]) {
             let swapped = _mm_set_epi64x(0x0c0d_0e0f_0809_0a0b, 0x0405_0607_0001_0203);
             let (halves, _) = block.as_chunks::<8>();
-            let mut n = 0;
-            while n < self.words.len() {
-                let (low, high) = (i64::from_le_bytes(halves[2 * n]), i64::from_le_bytes(halves[2 * n + 1]));
-                self.words[n] = _mm_shuffle_epi8(_mm_set_epi64x(high, low), swapped);
-                n += 1;
+            macro_rules! words {
+                ($n:literal) => {{
+                    let (low, high) = (i64::from_le_bytes(halves[2 * $n]), i64::from_le_bytes(halves[2 * $n + 1]));
+                    _mm_shuffle_epi8(_mm_set_epi64x(high, low), swapped)
+                }};
             }
+            self.words = [words!(0), words!(1), words!(2), words!(3)];
         }
 
         /// Four words of the schedule, from the sixteen before them.

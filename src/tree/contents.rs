@@ -12,7 +12,7 @@ use super::progress::Progress;
 use crate::digest::Lane;
 use crate::error::Result;
 
-/// An open file, read into a [`Lane`] piece by piece. What was hashed in the end was one state of the file.
+/// An open file, read into a [`Lane`] piece by piece, that must not change meanwhile.
 pub(super) struct Contents<'a> {
     fd: OwnedFd,
     /// Everything but the digest.
@@ -55,7 +55,7 @@ impl<'a> Contents<'a> {
             return Err(changed("its size"));
         }
         if ended {
-            // What came in one read was one state.
+            // What came in one read had no time in between to be changed in.
             if self.total > n as u64 {
                 self.check_unchanged()?;
             }

@@ -22,9 +22,17 @@ use crate::inode::{FileType, Xattr};
 /// (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
 
-/// Filesystems whose sizes are the kernel's own word (linux/magic.h; XFS: fs/xfs/libxfs/xfs_format.h; EROFS and tmpfs in
-/// the former): ext2 to ext4, XFS, btrfs, F2FS, tmpfs, EROFS, SquashFS.
-const DISKS: [u32; 7] = [0xef53, 0x5846_5342, 0x9123_683e, 0xf2f5_2010, 0x0102_1994, 0xe0f5_e1e2, 0x7371_7368];
+/// Filesystems whose sizes are the kernel's own word, by their magic numbers (linux/magic.h; XFS has its own in its
+/// superblock).
+const TRUE_SIZES: [u32; 7] = [
+    0xef53,      // ext2, ext3, ext4
+    0x5846_5342, // XFS
+    0x9123_683e, // btrfs
+    0xf2f5_2010, // F2FS
+    0x0102_1994, // tmpfs
+    0xe0f5_e1e2, // EROFS
+    0x7371_7368, // SquashFS
+];
 
 /// What `fstat` says, reduced to what a manifest can hold and what tells hard links.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,11 +165,12 @@ pub(super) fn read_directory(fd: BorrowedFd<'_>, scratch: &mut Scratch) -> Resul
 impl Scratch {
     /// Whether a size of zero on this device says that there are no contents, and no read has to: files of procfs have
     /// contents and no size, and what a FUSE server says of either is its own affair.
+    #[allow(clippy::unnecessary_cast, reason = "the field's type differs between architectures")]
     fn trusts_size(&mut self, fd: BorrowedFd<'_>, device: u64) -> bool {
         match self.device {
             Some((known, trusted)) if known == device => trusted,
             _ => {
-                let trusted = rfs::fstatfs(fd).is_ok_and(|stat| DISKS.contains(&(stat.f_type as u32)));
+                let trusted = rfs::fstatfs(fd).is_ok_and(|stat| TRUE_SIZES.contains(&(stat.f_type as u32)));
                 self.device = Some((device, trusted));
                 trusted
             }

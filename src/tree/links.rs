@@ -35,8 +35,8 @@ enum Contents {
     Known(Option<Digest>),
 }
 
-/// Who claims an inode publishes its digest without waiting for anybody, so whoever waits for a digest waits for
-/// one read of one file and nothing else.
+/// Who claims an inode publishes its digest without waiting for anybody, so whoever waits for a digest waits for one
+/// worker that reads, and for nothing else.
 #[derive(Default)]
 pub(super) struct LinkTable {
     inodes: Mutex<Inodes>,
@@ -103,5 +103,25 @@ impl Drop for Claim<'_> {
         if inodes.waiting > 0 {
             self.table.published.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_that_is_given_up_is_told_to_those_who_wait() {
+        let table = LinkTable::default();
+        let [broken, whole] = [1, 2].map(|ino| InodeId { dev: 1, ino });
+        let claims = [broken, whole].map(|id| table.claim(id).unwrap());
+        assert!(table.claim(broken).is_none());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| [broken, whole].map(|id| table.digest(id)));
+            let [given_up, kept] = claims;
+            drop(given_up);
+            kept.publish(Digest::EMPTY);
+            assert_eq!(waiting.join().unwrap(), [None, Some(Digest::EMPTY)]);
+        });
     }
 }

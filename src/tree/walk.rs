@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -52,8 +52,6 @@ pub struct WalkOptions {
 struct Queue {
     batches: VecDeque<Arc<Batch>>,
     stopped: bool,
-    /// Workers that wait for batches.
-    idle: usize,
     /// A worker has found nothing to do, or nothing to do besides one file, since the last batch came.
     starving: bool,
 }
@@ -65,8 +63,10 @@ pub(super) struct Shared<'a> {
     work: Condvar,
     /// The consumer waits here for batches to be done.
     done: Condvar,
-    /// Set with the queue's `stopped`; read between two tasks, without the lock.
+    /// Set with the queue's `stopped`; read between two pieces of work, without the lock.
     stopping: AtomicBool,
+    /// Workers that wait for batches, or have not come to ask for one yet. Grows under the queue's lock only.
+    idle: AtomicUsize,
     pub(super) links: LinkTable,
     pub(super) skip: &'a [InodeId],
     pub(super) progress: &'a Progress,
@@ -92,11 +92,13 @@ pub fn walk<T>(
     progress: &Progress,
     consume: impl FnOnce(&mut Steps<'_>) -> Result<T>,
 ) -> Result<T> {
+    let threads = thread_count(options.threads);
     let shared = Shared {
         queue: Mutex::default(),
         work: Condvar::new(),
         done: Condvar::new(),
         stopping: AtomicBool::new(false),
+        idle: AtomicUsize::new(threads),
         links: LinkTable::default(),
         skip: &options.skip,
         progress,
@@ -105,7 +107,7 @@ pub fn walk<T>(
     thread::scope(|scope| {
         // Dropped on every way out, a panic of the consumer too: the scope waits for the workers.
         let _stop = StopOnDrop(&shared);
-        for n in 0..thread_count(options.threads) {
+        for n in 0..threads {
             thread::Builder::new()
                 .name(format!("hash-{n}"))
                 .stack_size(WORKER_STACK)
@@ -170,7 +172,7 @@ impl Steps<'_> {
                     let mut queue = self.shared.lock();
                     queue.batches.push_back(batch);
                     queue.starving = false;
-                    if queue.idle > 0 {
+                    if self.shared.others_wait() {
                         // All of them: several may share this batch.
                         self.shared.work.notify_all();
                     }
@@ -182,6 +184,11 @@ impl Steps<'_> {
 }
 
 impl Shared<'_> {
+    /// A worker is there.
+    pub(super) fn begin(&self) {
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// A batch that has tasks left. `None` when the walk is over; when there is none now, unless the worker `may_wait`.
     pub(super) fn next_batch(&self, may_wait: bool) -> Option<Arc<Batch>> {
         let mut queue = self.lock();
@@ -202,15 +209,20 @@ impl Shared<'_> {
                     if !may_wait {
                         return None;
                     }
-                    queue.idle += 1;
+                    self.idle.fetch_add(1, Ordering::Relaxed);
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
-                    queue.idle -= 1;
+                    self.idle.fetch_sub(1, Ordering::Relaxed);
                 }
             }
         }
     }
 
-    /// Whether what has not been begun need not be.
+    /// Whether a worker waits for batches. One that waits is woken when the next batch comes.
+    pub(super) fn others_wait(&self) -> bool {
+        self.idle.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether nobody wants the rest.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }

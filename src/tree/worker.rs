@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A lane that runs out of bytes reads more, one whose file has ended takes the next task; the other keeps its place
-//! meanwhile. A worker waits for tasks only if both lanes are free.
+//! meanwhile. A worker waits for tasks only if both lanes are free, and takes none into the second lane that another
+//! worker waits for. Where two lanes are no faster than one, the second stays free.
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
@@ -18,12 +19,15 @@ use super::contents::Contents;
 use super::inode::{self, Node, Opened, Scratch};
 use super::walk::Shared;
 use super::walker::{Batch, Task};
-use crate::digest::{Lane, advance};
+use crate::digest::{Lane, advance, is_paired};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes read at once into each of the two lanes. Small enough to stay in the second-level cache while they are hashed;
 /// more gains nothing and costs resident memory per thread.
 const READ_BUFFER: usize = 64 << 10;
+
+/// Tasks without contents that are done in a row while a block of the other lane waits: somebody may wait for its file.
+const IN_BETWEEN: usize = 64;
 
 pub(super) struct Worker<'a> {
     shared: &'a Shared<'a>,
@@ -31,6 +35,8 @@ pub(super) struct Worker<'a> {
     scratch: Scratch,
     files: [Option<(Place<'a>, Contents<'a>)>; 2],
     lanes: [Lane; 2],
+    /// Lanes that are used.
+    used: usize,
 }
 
 impl<'a> Worker<'a> {
@@ -41,28 +47,32 @@ impl<'a> Worker<'a> {
             scratch: Scratch::new(),
             files: [None, None],
             lanes: [Lane::new(READ_BUFFER), Lane::new(READ_BUFFER)],
+            used: if is_paired() { 2 } else { 1 },
         }
     }
 
     /// Works until the walk is over.
     pub(super) fn run(mut self) {
+        self.shared.begin();
         loop {
-            for n in 0..self.files.len() {
+            for n in 0..self.used {
                 self.occupy(n);
             }
             if self.shared.is_stopping() || self.files.iter().all(Option::is_none) {
                 return;
             }
             advance(&mut self.lanes);
-            for n in 0..self.files.len() {
+            for n in 0..self.used {
                 self.go_on(n);
             }
         }
     }
 
-    /// Takes tasks until one of them has a lane to itself.
+    /// Takes tasks until one of them has the lane to itself, or there were enough.
     fn occupy(&mut self, n: usize) {
-        while self.files[n].is_none() {
+        let mut taken = 0;
+        while self.files[n].is_none() && !(taken >= IN_BETWEEN && self.lanes.iter().any(Lane::waits)) {
+            taken += 1;
             let Some(place) = self.next_place() else { return };
             match self.shared.open(&place, &mut self.scratch) {
                 Some(Ok(Opened::Unread(contents))) => {
@@ -90,21 +100,24 @@ impl<'a> Worker<'a> {
                 },
             };
             let Some((place, contents)) = self.files[n].take() else { return };
-            place.put(Some(match error {
+            let result = match error {
                 None => Ok(contents.finish(lane)),
                 Some(error) => {
                     lane.clear();
+                    // Before the consumer can ask for its digest.
+                    drop(contents);
                     Err(error)
                 }
-            }));
+            };
+            place.put(Some(result));
         }
     }
 
-    /// The next task; none if the walk is over or, while a lane has a file, if there is none now.
+    /// The next task. None if the walk is over or, while a lane has a file, if there is none now or others wait.
     fn next_place(&mut self) -> Option<Place<'a>> {
         let may_wait = self.files.iter().all(Option::is_none);
         loop {
-            if self.shared.is_stopping() {
+            if self.shared.is_stopping() || (!may_wait && self.shared.others_wait()) {
                 return None;
             }
             if self.batch.is_none() {
@@ -123,9 +136,9 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// A task, and where its result goes. It counts as done once this is dropped, by a panic too: the consumer must not wait
-/// for a task that nobody will end.
-pub(super) struct Place<'a> {
+/// A task, and where its result goes. It counts as done once this is dropped, by a panic too: the consumer must not
+/// wait for a task that nobody will end.
+struct Place<'a> {
     shared: &'a Shared<'a>,
     batch: Arc<Batch>,
     index: usize,
