@@ -19,18 +19,19 @@ impl<W: Write> Writer<W> {
         Self { out, body: Vec::new(), head: Vec::new() }
     }
 
-    /// Writes a resource.
+    /// Writes a resource; returns how many bytes that took.
     ///
     /// # Errors
     /// What the underlying writer gives.
-    pub fn write(&mut self, resource: &Resource) -> io::Result<()> {
+    pub fn write(&mut self, resource: &Resource) -> io::Result<u64> {
         self.body.clear();
         encode(resource, &mut self.body);
         self.head.clear();
         wire::put_varint(&mut self.head, u64::from(field::RESOURCE << 3 | wire::BYTES));
         wire::put_varint(&mut self.head, self.body.len() as u64);
         self.out.write_all(&self.head)?;
-        self.out.write_all(&self.body)
+        self.out.write_all(&self.body)?;
+        Ok((self.head.len() + self.body.len()) as u64)
     }
 
     /// The underlying writer, for bytes that were encoded before.

@@ -14,7 +14,7 @@
 //! as DESIGN allows, and no other resource.
 
 use std::collections::{HashMap, VecDeque};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 
 use tempfile::SpooledTempFile;
 
@@ -25,7 +25,7 @@ use crate::tree::InodeId;
 /// Bytes of the spill kept in memory: most trees never need a file.
 const SPILL_MEMORY: usize = 1 << 20;
 
-/// Bytes copied out of the spill at once.
+/// Bytes gathered before they go into the spill, and bytes copied out of it at once.
 const COPY_BUFFER: usize = 64 << 10;
 
 struct Group {
@@ -44,7 +44,7 @@ pub struct Assembler<W: Write> {
     writer: Writer<W>,
     groups: HashMap<InodeId, Group>,
     holes: VecDeque<Hole>,
-    spill: Writer<SpooledTempFile>,
+    spill: Writer<BufWriter<SpooledTempFile>>,
     /// Bytes in the spill, and how many of them were written out.
     spilled: u64,
     drained: u64,
@@ -92,10 +92,9 @@ impl<W: Write> Assembler<W> {
 
     fn put(&mut self, resource: &Resource) -> Result<()> {
         if self.holes.is_empty() {
-            return self.writer.write(resource).map_err(write_error);
+            return self.writer.write(resource).map(drop).map_err(write_error);
         }
-        self.spill.write(resource).map_err(spill_error)?;
-        self.spilled = self.spill.get_mut().stream_position().map_err(spill_error)?;
+        self.spilled += self.spill.write(resource).map_err(spill_error)?;
         Ok(())
     }
 
@@ -117,7 +116,7 @@ impl<W: Write> Assembler<W> {
         self.copy_spill(self.spilled)?;
         if self.spilled > 0 {
             let spill = self.spill.get_mut();
-            spill.set_len(0).and_then(|()| spill.rewind()).map_err(spill_error)?;
+            spill.rewind().and_then(|()| spill.get_mut().set_len(0)).map_err(spill_error)?;
             (self.spilled, self.drained) = (0, 0);
         }
         Ok(())
@@ -129,10 +128,12 @@ impl<W: Write> Assembler<W> {
             return Ok(());
         }
         let spill = self.spill.get_mut();
+        // Whatever was gathered is in the file then.
         spill.seek(SeekFrom::Start(self.drained)).map_err(spill_error)?;
-        let mut buffer = vec![0; COPY_BUFFER];
+        let spill = spill.get_mut();
+        let mut buffer = vec![0; (end - self.drained).min(COPY_BUFFER as u64) as usize];
         while self.drained < end {
-            let want = (end - self.drained).min(COPY_BUFFER as u64) as usize;
+            let want = (end - self.drained).min(buffer.len() as u64) as usize;
             spill.read_exact(&mut buffer[..want]).map_err(spill_error)?;
             self.writer.get_mut().write_all(&buffer[..want]).map_err(write_error)?;
             self.drained += want as u64;
@@ -141,8 +142,8 @@ impl<W: Write> Assembler<W> {
     }
 }
 
-fn new_spill() -> SpooledTempFile {
-    tempfile::spooled_tempfile(SPILL_MEMORY)
+fn new_spill() -> BufWriter<SpooledTempFile> {
+    BufWriter::with_capacity(COPY_BUFFER, tempfile::spooled_tempfile(SPILL_MEMORY))
 }
 
 fn write_error(error: io::Error) -> Error {
@@ -219,5 +220,27 @@ mod tests {
         let found = assembled(&paths);
         assert_eq!(found[0], "/a /z");
         assert_eq!(found[1..], names);
+    }
+
+    #[test]
+    fn groups_that_complete_between_others_leave_a_large_spill_in_order() {
+        const GROUPS: u64 = 4000;
+        let long = "x".repeat(300);
+        let second = |n: u64| format!("/n{:05}-{long}", n * 7 % GROUPS);
+        let mut paths: Vec<(String, Option<(u64, u64)>)> = Vec::new();
+        for n in 0..GROUPS {
+            paths.push((format!("/m{n:05}-{long}"), Some((n, 2))));
+            paths.push((format!("/m{n:05}-{long}-single"), None));
+        }
+        // The second paths come in another order than the first ones.
+        paths.extend((0..GROUPS).map(|n| (second(n), Some((n, 2)))));
+        paths[2 * GROUPS as usize..].sort();
+        let borrowed: Vec<_> = paths.iter().map(|(path, link)| (path.as_str(), *link)).collect();
+        let mut expected = Vec::new();
+        for n in 0..GROUPS {
+            expected.push(format!("/m{n:05}-{long} {}", second(n)));
+            expected.push(format!("/m{n:05}-{long}-single"));
+        }
+        assert_eq!(assembled(&borrowed), expected);
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Merged<'a> {
                 },
                 false => vec![path.to_vec()],
             };
-            writer.write(&self.inode(tree, number).resource(paths, self.is_overlay())).map_err(failed)
+            writer.write(&self.inode(tree, number).resource(paths, self.is_overlay())).map(drop).map_err(failed)
         })?;
         Ok(entries)
     }
