@@ -77,7 +77,7 @@ bench_snapshots() {
 	start_services
 	# Once each, unrecorded: everything is loaded and in the cache.
 	for who in continuity go-overlay; do bench-layers -address "$containerd_socket" "$who" 1 2 1 1 >/dev/null; done
-	for ((round = 1; round <= rounds * 2; round++)); do
+	for ((round = 1; round <= rounds * 6; round++)); do
 		for who in continuity go-overlay overlayfs; do
 			numbers=$(bench-layers -address "$containerd_socket" "$who" "${layers[@]}")
 			warn "  snapshots $round: $who: $numbers"
