@@ -71,7 +71,7 @@ impl Lane {
 
     /// Whether a block waits to be hashed.
     pub fn waits(&self) -> bool {
-        self.filled - self.hashed >= BLOCK
+        self.blocks() > 0
     }
 
     /// The digest of a stream that has ended and of which nothing waits. The lane begins anew.

@@ -16,12 +16,11 @@ pub fn trim() {
 /// the thread needed once, also after its end. To be called before there are threads. Other allocators are left alone.
 #[allow(unsafe_code)]
 pub fn share() {
-    /// The main one and another: few threads allocate at the same time.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    const POOLS: libc::c_int = 2;
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it sets a number, under the lock of the allocator.
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, POOLS);
+    {
+        /// The main one and another: few threads allocate at the same time.
+        const POOLS: libc::c_int = 2;
+        // SAFETY: it sets a number, under the lock of the allocator.
+        unsafe { libc::mallopt(libc::M_ARENA_MAX, POOLS) };
     }
 }

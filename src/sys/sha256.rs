@@ -55,7 +55,7 @@ mod x86 {
 
     use super::BLOCK;
 
-    /// Constants of the rounds (FIPS 180-4, 4.2.2), four for each step of [`Lane::step`].
+    /// Constants of the rounds (FIPS 180-4, 4.2.2), four for each step of [`compress_pair`].
     #[rustfmt::skip]
     const K: [[u32; 4]; 16] = [
         [0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5], [0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5],
