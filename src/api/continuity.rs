@@ -190,13 +190,13 @@ impl proto::continuity_ttrpc::Continuity for Service {
         let work = self.work(to, &self.workers).ticking(convert::build_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
-            let chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet: &outlet, event: convert::build_chunk });
+            let chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet, event: convert::build_chunk });
             let mut chunks = chunks;
             // A warning that cannot be sent needs no error of its own: the next chunk cannot be sent either.
             let mut warn = |warning| drop(outlet.send(convert::build_warning(warning)));
             let report = engine.build(&target, &options, progress, &mut chunks, &mut warn)?;
             chunks.into_inner().map_err(|error| Error::io("send", "", error.into_error()))?;
-            outlet.send(convert::build_summary(&report, started.elapsed()))
+            Ok(Some(convert::build_summary(&report, started.elapsed())))
         })
         .await
     }
@@ -215,7 +215,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             let started = Instant::now();
             let mut report = |finding| outlet.send(convert::finding_event(finding));
             let done = engine.verify(&target, &manifest, &options, progress, &mut report)?;
-            outlet.send(convert::verify_summary(&done, started.elapsed()))
+            Ok(Some(convert::verify_summary(&done, started.elapsed())))
         })
         .await
     }
@@ -231,7 +231,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             for snapshot in engine.list(&request.filters)? {
                 outlet.send(convert::snapshot(snapshot))?;
             }
-            Ok(())
+            Ok(None)
         })
         .await
     }
@@ -254,7 +254,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
                 })
             };
             let done = engine.verify_snapshot(&name, threads(wanted), progress, &mut report)?;
-            outlet.send(convert::verify_summary(&done, started.elapsed()))
+            Ok(Some(convert::verify_summary(&done, started.elapsed())))
         })
         .await
     }
@@ -270,7 +270,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             for manifest in engine.list_manifests()? {
                 outlet.send(convert::manifest(manifest))?;
             }
-            Ok(())
+            Ok(None)
         })
         .await
     }
@@ -289,7 +289,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
                 let mut chunk = Vec::new();
                 let read = manifest.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
                 if read.map_err(|error| Error::io("read", "a stored manifest", error))? == 0 {
-                    return Ok(());
+                    return Ok(None);
                 }
                 outlet.send(pb::ManifestChunk { data: chunk, ..Default::default() })?;
             }
@@ -313,7 +313,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         request: pb::ListImagesRequest,
         to: ServerStreamSender<pb::ImageInfo>,
     ) -> ttrpc::Result<()> {
-        self.work(to, &self.readers).run(move |engine, _, outlet| images::list(engine, &request, &outlet)).await
+        self.work(to, &self.readers).run(move |engine, _, outlet| images::list(engine, &request, outlet)).await
     }
 
     async fn derive_manifest(
@@ -323,7 +323,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::BuildEvent>,
     ) -> ttrpc::Result<()> {
         let work = self.work(to, &self.workers).ticking(convert::build_progress);
-        work.run(move |engine, progress, outlet| images::derive(engine, &request, progress, &outlet)).await
+        work.run(move |engine, progress, outlet| images::derive(engine, &request, progress, outlet)).await
     }
 
     async fn verify_image(
@@ -333,7 +333,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::ImageEvent>,
     ) -> ttrpc::Result<()> {
         let work = self.work(to, &self.workers).ticking(convert::image::verify_progress);
-        work.run(move |engine, progress, outlet| images::verify(engine, request, progress, &outlet)).await
+        work.run(move |engine, progress, outlet| images::verify(engine, request, progress, outlet)).await
     }
 
     async fn trace_image(
@@ -343,7 +343,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::TraceEvent>,
     ) -> ttrpc::Result<()> {
         let work = self.work(to, &self.workers).ticking(convert::image::trace_progress);
-        work.run(move |engine, progress, outlet| images::trace(engine, &request, progress, &outlet)).await
+        work.run(move |engine, progress, outlet| images::trace(engine, &request, progress, outlet)).await
     }
 
     async fn repair_image(
@@ -353,7 +353,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::RepairEvent>,
     ) -> ttrpc::Result<()> {
         let work = self.work(to, &self.workers).ticking(convert::image::repair_progress);
-        work.run(move |engine, progress, outlet| images::repair(engine, request, progress, &outlet)).await
+        work.run(move |engine, progress, outlet| images::repair(engine, request, progress, outlet)).await
     }
 
     async fn diff_container(
@@ -363,7 +363,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         to: ServerStreamSender<pb::DiffEvent>,
     ) -> ttrpc::Result<()> {
         let work = self.work(to, &self.workers).ticking(convert::image::diff_progress);
-        work.run(move |engine, progress, outlet| images::diff(engine, &request, progress, &outlet)).await
+        work.run(move |engine, progress, outlet| images::diff(engine, &request, progress, outlet)).await
     }
 }
 

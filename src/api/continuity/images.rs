@@ -15,11 +15,15 @@ use crate::image::{Selection, Which};
 use crate::tree::Progress;
 use pb::verify_image_request::Subject;
 
-pub fn list(engine: &Engine, request: &pb::ListImagesRequest, outlet: &Outlet<pb::ImageInfo>) -> Result<()> {
+pub fn list(
+    engine: &Engine,
+    request: &pb::ListImagesRequest,
+    outlet: &Outlet<pb::ImageInfo>,
+) -> Result<Option<pb::ImageInfo>> {
     for image in engine.images(&request.namespace)?.list()? {
         outlet.send(to::info(image))?;
     }
-    Ok(())
+    Ok(None)
 }
 
 pub fn derive(
@@ -27,7 +31,7 @@ pub fn derive(
     request: &pb::DeriveManifestRequest,
     progress: &Progress,
     outlet: &Outlet<pb::BuildEvent>,
-) -> Result<()> {
+) -> Result<Option<pb::BuildEvent>> {
     let started = Instant::now();
     let platform = platform(&request.platform)?;
     let layer = (request.layer > 0).then_some(request.layer as usize);
@@ -35,7 +39,7 @@ pub fn derive(
     let mut chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet, event: convert::build_chunk });
     let report = images.manifest(&request.image, platform.as_ref(), layer, progress, &mut chunks)?;
     chunks.into_inner().map_err(|error| Error::io("send", "", error.into_error()))?;
-    outlet.send(to::derived(&report, progress, started.elapsed()))
+    Ok(Some(to::derived(&report, progress, started.elapsed())))
 }
 
 pub fn verify(
@@ -43,7 +47,7 @@ pub fn verify(
     request: pb::VerifyImageRequest,
     progress: &Progress,
     outlet: &Outlet<pb::ImageEvent>,
-) -> Result<()> {
+) -> Result<Option<pb::ImageEvent>> {
     let started = Instant::now();
     let selection = selection(request.snapshotter, &request.platform)?;
     let images = engine.images(&request.namespace)?;
@@ -56,12 +60,12 @@ pub fn verify(
                 return Err(Error::new(ErrorKind::InvalidInput, "the request names a snapshot, but no snapshotter"));
             };
             let done = images.verify_snapshot(snapshotter, &key, progress, &mut report)?;
-            return outlet.send(to::verified(&done, started.elapsed()));
+            return Ok(Some(to::verified(&done, started.elapsed())));
         }
         _ => return Err(Error::new(ErrorKind::InvalidInput, "the request names no image")),
     };
     let done = images.verify(&which, &selection, progress, &mut report)?;
-    outlet.send(to::verified(&done, started.elapsed()))
+    Ok(Some(to::verified(&done, started.elapsed())))
 }
 
 pub fn trace(
@@ -69,13 +73,13 @@ pub fn trace(
     request: &pb::TraceImageRequest,
     progress: &Progress,
     outlet: &Outlet<pb::TraceEvent>,
-) -> Result<()> {
+) -> Result<Option<pb::TraceEvent>> {
     let platform = platform(&request.platform)?;
     let images = engine.images(&request.namespace)?;
     for touch in images.trace(&request.image, platform.as_ref(), &request.path, progress)? {
         outlet.send(to::touch(touch))?;
     }
-    Ok(())
+    Ok(None)
 }
 
 pub fn repair(
@@ -83,12 +87,13 @@ pub fn repair(
     request: pb::RepairImageRequest,
     progress: &Progress,
     outlet: &Outlet<pb::RepairEvent>,
-) -> Result<()> {
+) -> Result<Option<pb::RepairEvent>> {
     let selection = selection(request.snapshotter, &request.platform)?;
     let options = engine.repair_options(request.dry_run, request.force);
     let mut report = |event| outlet.send(to::repair(event));
     let images = engine.images(&request.namespace)?;
-    images.repair(&request.image, &selection, &options, progress, &mut report).map(drop)
+    images.repair(&request.image, &selection, &options, progress, &mut report)?;
+    Ok(None)
 }
 
 pub fn diff(
@@ -96,11 +101,11 @@ pub fn diff(
     request: &pb::DiffContainerRequest,
     progress: &Progress,
     outlet: &Outlet<pb::DiffEvent>,
-) -> Result<()> {
+) -> Result<Option<pb::DiffEvent>> {
     let started = Instant::now();
     let images = engine.images(&request.namespace)?;
     let done = images.container_diff(&request.id, progress, &mut |change| outlet.send(to::change(change)))?;
-    outlet.send(to::compared(&done, started.elapsed()))
+    Ok(Some(to::compared(&done, started.elapsed())))
 }
 
 fn selection(snapshotter: String, wanted: &str) -> Result<Selection> {

@@ -71,13 +71,13 @@ where
         self
     }
 
-    /// Runs `f` and sends what it puts into its outlet.
+    /// Runs `f` and sends what it puts into its outlet, then what it returns: no progress comes after that.
     ///
     /// # Errors
     /// What `f` failed with, as a status; what the transport failed with, if the client is gone.
     pub async fn run<F>(self, f: F) -> ttrpc::Result<()>
     where
-        F: FnOnce(&Engine, &Progress, Outlet<M>) -> Result<()> + Send + 'static,
+        F: FnOnce(&Engine, &Progress, &Outlet<M>) -> Result<Option<M>> + Send + 'static,
     {
         let progress = Arc::new(Progress::default());
         let cancel = CancelOnDrop(Arc::clone(&progress));
@@ -97,30 +97,33 @@ where
         let work = tokio::task::spawn_blocking(move || {
             // Held until the work has ended, not merely until nobody waits for it.
             let _place = place;
-            let done = f(&engine, &theirs, Outlet(sender));
+            let done = f(&engine, &theirs, &Outlet(sender));
             memory::trim();
             done
         });
-        loop {
+        let stopped = loop {
             tokio::select! {
                 biased;
-                () = stopped(self.stopping.clone()) => break,
+                () = stopped(self.stopping.clone()) => break true,
                 message = messages.recv() => match message {
                     Some(message) => self.send(&message).await?,
-                    None => break,
+                    None => break false,
                 },
                 () = self.ticked(&mut ticks) => self.send_progress(&progress).await?,
             }
-        }
+        };
         drop(messages);
-        let stopped = *self.stopping.borrow();
         if stopped {
             drop(cancel);
         }
-        match work.await {
-            Ok(Err(error)) if stopped && error.kind() == ErrorKind::Cancelled => Err(status(stopping())),
-            Ok(result) => result.map_err(status),
-            Err(panicked) => Err(status(Error::new(ErrorKind::Io, "internal error").with_source(panicked))),
+        let internal = |panicked| Err(Error::new(ErrorKind::Io, "internal error").with_source(panicked));
+        match work.await.unwrap_or_else(internal) {
+            // What was in the queue is lost, also if the work ended well.
+            Ok(_) if stopped => Err(status(stopping())),
+            Err(error) if stopped && error.kind() == ErrorKind::Cancelled => Err(status(stopping())),
+            Err(error) => Err(status(error)),
+            Ok(Some(last)) => self.send(&last).await,
+            Ok(None) => Ok(()),
         }
     }
 

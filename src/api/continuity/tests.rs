@@ -210,6 +210,27 @@ async fn verify_streams_the_findings() {
     scene.end().await;
 }
 
+/// Progress is told by a clock of its own, and on a busy machine the work is slow to end after its summary.
+#[tokio::test]
+async fn no_progress_comes_after_the_summary() {
+    let scene = Scene::new().await;
+    let tree = scene.tree();
+    let client = scene.client().await;
+    fs::write(scene.path("manifest"), expected(&tree).0).unwrap();
+    let manifest = Some(verify_request::Manifest::Path(scene.path("manifest")));
+    let request = verify_of(target::Target::Path(tree), manifest);
+    let busy = Arc::new(());
+    for _ in 0..2 * std::thread::available_parallelism().unwrap().get() {
+        let busy = Arc::downgrade(&busy);
+        std::thread::spawn(move || while busy.strong_count() > 0 {});
+    }
+    for _ in 0..300 {
+        findings(client.verify(context::Context::default(), &request).await).await.unwrap();
+    }
+    drop(busy);
+    scene.end().await;
+}
+
 #[tokio::test]
 async fn a_snapshot_is_mounted_where_nobody_sees_it() {
     let scene = Scene::new().await;
