@@ -7,7 +7,7 @@
 //! ```text
 //! <root>/lock               one process per root
 //! <root>/metadata.redb      records: key, parent, kind, labels, times, usage, seal
-//! <root>/snapshots/<id>/    fs (the snapshot's own files), work (overlayfs')
+//! <root>/snapshots/<id>/    fs (the snapshot's own files), work (overlayfs'); ahead-<id> for one to come
 //! ```
 //! Keys are the caller's and opaque: they hold slashes and spaces and never become part of a path.
 //!

@@ -46,8 +46,8 @@ layer_file() {
 	say "${found[0]}"
 }
 
-# Numbers of the snapshot directories on disk.
-snapshot_directories() { find "$continuity_root/snapshots" -mindepth 1 -maxdepth 1 -type d -printf '%f\n' | sort -n; }
+# Names of the snapshot directories on disk, but for those made ahead.
+snapshot_directories() { find "$continuity_root/snapshots" -mindepth 1 -maxdepth 1 -type d ! -name 'ahead-*' -printf '%f\n' | sort -n; }
 
 # flip_byte FILE OFFSET: inverts one byte in place; size and times stay. Twice is once too few to notice.
 flip_byte() {

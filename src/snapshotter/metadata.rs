@@ -9,6 +9,7 @@
 //! | crash | what the next start finds | what it does |
 //! |---|---|---|
 //! | directory made, record not committed | a directory without a record | removes it |
+//! | record committed, the directory's new name not on disk | the directory as it was made ahead | renames it |
 //! | record committed, answer not sent | a snapshot that its caller never heard of | keeps it; containerd collects it |
 //! | record removed, directory not | a directory without a record | removes it |
 //!

@@ -3,16 +3,23 @@
 //!
 //! ```text
 //! snapshots/<id>/fs      the snapshot's own files: upper directory while active, a lower one once committed
-//! snapshots/<id>/work    overlayfs' working directory; active snapshots only
+//! snapshots/<id>/work    overlayfs' working directory while active
+//! snapshots/ahead-<id>   the same, made durable for a snapshot to come
 //! snapshots/gone-<id>    on its way out
 //! ```
+//! Making a directory durable is a wait for the disk, and for one it is as long as for many: so they are made ahead.
+//! A snapshot's own is renamed when it is created, and that need not be durable: after a power cut the record tells
+//! what `ahead-<id>` is.
+//!
 //! A directory is named by a number alone: overlayfs takes its options in one page, so 128 layers must be short.
 //! Whatever has another name, or a number without a record, belongs to nobody.
 
 use std::collections::HashSet;
 use std::fs;
+use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use super::metadata::Stacked;
 use super::{Kind, removal};
@@ -25,6 +32,12 @@ const FS_MODE: u32 = 0o755;
 const WORK_MODE: u32 = 0o711;
 /// Nobody but us has business above the layers; what is in them may be setuid.
 const PRIVATE: u32 = 0o700;
+
+/// Directories that are made durable together.
+const TOGETHER: u64 = 8;
+
+/// Begins the name of a directory that is made for a snapshot to come.
+const AHEAD: &str = "ahead-";
 
 /// Begins the name of a directory that is on its way out.
 const GONE: &str = "gone-";
@@ -60,6 +73,8 @@ fn is_user_namespace(uid_map: &str) -> bool {
 pub(super) struct Directories {
     top: PathBuf,
     kernel: KernelOptions,
+    /// Numbers whose directories are made ahead. Only who holds the write transaction looks at it.
+    ahead: Mutex<Range<u64>>,
 }
 
 impl Directories {
@@ -78,49 +93,80 @@ impl Directories {
         let top = root.join("snapshots");
         create_dir(&top, PRIVATE, true)?;
         require_d_type(root)?;
-        Ok(Self { top, kernel })
+        Ok(Self { top, kernel, ahead: Mutex::default() })
+    }
+
+    fn dir(&self, id: u64) -> PathBuf {
+        self.top.join(id.to_string())
     }
 
     pub(super) fn fs(&self, id: u64) -> PathBuf {
-        self.top.join(id.to_string()).join("fs")
+        self.dir(id).join("fs")
     }
 
     fn work(&self, id: u64) -> PathBuf {
-        self.top.join(id.to_string()).join("work")
+        self.dir(id).join("work")
+    }
+
+    fn ahead(&self, id: u64) -> PathBuf {
+        self.top.join(format!("{AHEAD}{id}"))
     }
 
     /// Makes the directories of a new snapshot, durably. The caller holds the write transaction, and its record
     /// is not committed: whatever has its number already is what a crash or a failure left.
     pub(super) fn make(&self, new: &Stacked) -> Result<()> {
-        let dir = self.top.join(new.snapshot.id.to_string());
+        let id = new.snapshot.id;
+        let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        if !ahead.contains(&id) {
+            *ahead = 0..0;
+            // A disk may have room for one, and not for all of them.
+            *ahead = self.make_ahead(id..id + TOGETHER).or_else(|_| self.make_ahead(id..id + 1))?;
+        }
+        ahead.start = id + 1;
+        let dir = self.dir(id);
         removal::remove(&dir)?;
-        create_dir(&dir, PRIVATE, false)?;
-        let own = self.fs(new.snapshot.id);
-        create_dir(&own, FS_MODE, false)?;
-        if let Some(&parent) = new.parents.first() {
-            let parent = self.fs(parent);
-            let owner = fs::symlink_metadata(&parent).map_err(|error| Error::io("lstat", &parent, error))?;
-            std::os::unix::fs::lchown(&own, Some(owner.uid()), Some(owner.gid()))
-                .map_err(|error| Error::io("chown", &own, error))?;
+        fs::rename(self.ahead(id), &dir).map_err(|error| Error::io("rename", &dir, error))?;
+        match new.parents.first() {
+            Some(&parent) => give_to_owner_of(&self.fs(parent), &self.fs(id)),
+            None => Ok(()),
         }
-        if new.snapshot.kind == Kind::Active {
-            create_dir(&self.work(new.snapshot.id), WORK_MODE, false)?;
-        }
-        sync(&dir)?;
-        sync(&self.top)
     }
 
-    /// Renames every directory whose number is not in `ids`, so that no new snapshot can meet it; returns the
-    /// first failure. The caller holds the write transaction.
+    /// Makes the directories of snapshots to come, all of them or none, durably.
+    fn make_ahead(&self, ids: Range<u64>) -> Result<Range<u64>> {
+        let make = |dir: &Path| {
+            removal::remove(dir)?;
+            create_dir(dir, PRIVATE, false)?;
+            create_dir(&dir.join("fs"), FS_MODE, false)?;
+            create_dir(&dir.join("work"), WORK_MODE, false)
+        };
+        let dirs: Vec<PathBuf> = ids.clone().map(|id| self.ahead(id)).collect();
+        let made = dirs.iter().try_for_each(|dir| make(dir)).and_then(|()| dirs.iter().try_for_each(|dir| sync(dir)));
+        match made.and_then(|()| sync(&self.top)) {
+            Ok(()) => Ok(ids),
+            Err(error) => {
+                // What stays nevertheless is removed as everything that belongs to nobody.
+                dirs.iter().for_each(|dir| drop(removal::remove(dir)));
+                Err(error)
+            }
+        }
+    }
+
+    /// Renames every directory that is neither one of `ids` nor made ahead, so that no new snapshot can meet it; one
+    /// of `ids` that a power cut has left under the name it was made with gets its own. Returns the first failure. The
+    /// caller holds the write transaction.
     pub(super) fn set_aside(&self, ids: &HashSet<u64>) -> Result<()> {
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         let mut result = Ok(());
         for name in self.names()? {
-            let known = name.parse().is_ok_and(|id| ids.contains(&id) && name == id.to_string());
-            if known || name.starts_with(GONE) {
-                continue;
-            }
             let from = self.top.join(&name);
-            let to = self.top.join(format!("{GONE}{name}"));
+            let to = match (number(&name), name.strip_prefix(AHEAD).and_then(number)) {
+                _ if name.starts_with(GONE) => continue,
+                (Some(id), _) if ids.contains(&id) => continue,
+                (_, Some(id)) if ahead.contains(&id) => continue,
+                (_, Some(id)) if ids.contains(&id) && !self.dir(id).exists() => self.dir(id),
+                _ => self.top.join(format!("{GONE}{name}")),
+            };
             result = result.and(fs::rename(&from, to).map_err(|error| Error::io("rename", &from, error)));
         }
         result
@@ -185,6 +231,23 @@ fn bind(source: &Path, access: &str) -> Mount {
     }
 }
 
+/// The number that `name` is, written as we write it.
+fn number(name: &str) -> Option<u64> {
+    name.parse().ok().filter(|id: &u64| id.to_string() == name)
+}
+
+/// Makes `own` belong to whom `parent` belongs to, durably.
+fn give_to_owner_of(parent: &Path, own: &Path) -> Result<()> {
+    let owner = |path| fs::symlink_metadata(path).map_err(|error| Error::io("lstat", path, error));
+    let (wanted, found) = (owner(parent)?, owner(own)?);
+    if (wanted.uid(), wanted.gid()) == (found.uid(), found.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(own, Some(wanted.uid()), Some(wanted.gid()))
+        .map_err(|error| Error::io("chown", own, error))?;
+    sync(own)
+}
+
 /// Makes one directory of exactly that mode, whatever the umask.
 pub(super) fn create_dir(path: &Path, mode: u32, may_exist: bool) -> Result<()> {
     match fs::create_dir(path) {
@@ -234,7 +297,7 @@ mod tests {
     }
 
     fn directories(kernel: KernelOptions) -> Directories {
-        Directories { top: "/r/snapshots".into(), kernel }
+        Directories { top: "/r/snapshots".into(), kernel, ahead: Mutex::default() }
     }
 
     fn mount(kind: Kind, parents: &[u64]) -> (String, String, String) {

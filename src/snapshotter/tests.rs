@@ -29,12 +29,13 @@ impl Fixture {
         self.snapshotter.commit(name, "tmp", Labels::new()).unwrap()
     }
 
-    /// Names beneath `snapshots/`.
+    /// Names beneath `snapshots/`, but for those made ahead.
     fn directories(&self) -> BTreeSet<String> {
-        directories(&self.root())
+        directories(&self.root()).into_iter().filter(|name| !name.starts_with("ahead-")).collect()
     }
 }
 
+/// Names beneath `snapshots/`.
 fn directories(root: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(root.join("snapshots")).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -251,7 +252,7 @@ fn the_next_start_removes_what_has_no_record() {
     let layer = f.layer("layer", None);
     f.snapshotter.prepare("removed", None, Labels::new()).unwrap();
     f.snapshotter.remove("removed").unwrap();
-    for name in ["99", "gone-7", "007", "new-1"] {
+    for name in ["99", "gone-7", "007", "new-1", "ahead-99", "ahead-", "ahead-1"] {
         fs::create_dir_all(root.join("snapshots").join(name).join("fs/x")).unwrap();
     }
     // The number that the next snapshot gets, as a crash between directory and record leaves it.
@@ -272,6 +273,60 @@ fn a_left_over_directory_is_not_inherited() {
     f.snapshotter.prepare("b", None, Labels::new()).unwrap();
     assert_eq!(f.snapshotter.stat("b").unwrap().id, id + 1);
     assert_eq!(fs::read_dir(f.snapshotter.layer_dir(id + 1)).unwrap().count(), 0);
+}
+
+#[test]
+fn directories_are_made_ahead_and_used() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let inode = |name: &str| fs::metadata(f.root().join("snapshots").join(name)).unwrap().ino();
+    let ahead = || directories(&f.root()).difference(&f.directories()).cloned().collect::<Vec<_>>();
+    for i in 0..3 {
+        s.prepare(&format!("{i}"), None, Labels::new()).unwrap();
+    }
+    let made = ahead();
+    assert_eq!(made, ["ahead-4", "ahead-5", "ahead-6", "ahead-7", "ahead-8"]);
+    let fourth = inode("ahead-4");
+    s.remove("2").unwrap();
+    s.cleanup().unwrap();
+    s.view("view", None, Labels::new()).unwrap();
+    assert_eq!((inode("4"), ahead()), (fourth, made[1..].to_vec()));
+    let names: Vec<_> = f.directories().into_iter().collect();
+    assert_eq!(names, ["1", "2", "4"]);
+}
+
+#[test]
+fn a_directory_that_lost_its_name_in_a_power_cut_gets_it_again() {
+    let f = fixture();
+    let root = f.root();
+    let layer = f.layer("layer", None);
+    f.snapshotter.prepare("active", Some("layer"), Labels::new()).unwrap();
+    let id = f.snapshotter.stat("active").unwrap().id;
+    fs::write(f.snapshotter.layer_dir(id).join("file"), "x").unwrap();
+    drop(f.snapshotter);
+    // The rename was not durable, the record was. The other one's was, and something else has its first name.
+    let name = |name: String| root.join("snapshots").join(name);
+    fs::rename(name(id.to_string()), name(format!("ahead-{id}"))).unwrap();
+    fs::create_dir(name(format!("ahead-{}", layer.id))).unwrap();
+
+    let s = Snapshotter::open(&root).unwrap();
+    assert_eq!(directories(&root), BTreeSet::from([layer.id.to_string(), id.to_string()]));
+    assert_eq!(fs::read(s.layer_dir(id).join("file")).unwrap(), b"x");
+    assert!(s.layer_dir(layer.id).is_dir());
+}
+
+#[test]
+fn a_disk_without_room_for_more_takes_one() {
+    // The root, the lock, the database, `snapshots`; then three for each snapshot.
+    let disk = SmallDisk::new("nr_inodes=12");
+    let s = Snapshotter::open(&disk.0.path().join("root")).unwrap();
+    s.prepare("first", None, Labels::new()).unwrap();
+    s.prepare("second", None, Labels::new()).unwrap();
+    assert_eq!(kind(s.prepare("third", None, Labels::new())), ErrorKind::Io);
+    s.remove("first").unwrap();
+    s.cleanup().unwrap();
+    s.prepare("third", None, Labels::new()).unwrap();
+    assert_eq!(directories(&disk.0.path().join("root")), BTreeSet::from(["2".into(), "3".into()]));
 }
 
 #[test]
@@ -364,9 +419,9 @@ fn kill_9_at_any_point_keeps_what_was_acknowledged_and_nothing_else() {
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn new(bytes: u64) -> Self {
+    fn new(options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let options = std::ffi::CString::new(format!("size={bytes}")).unwrap();
+        let options = std::ffi::CString::new(options).unwrap();
         rustix::mount::mount("tmpfs", dir.path(), "tmpfs", rustix::mount::MountFlags::empty(), options.as_c_str())
             .unwrap();
         Self(dir)
@@ -381,7 +436,7 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_disk_that_was_full_is_used_again_once_it_has_space() {
-    let disk = SmallDisk::new(8 << 20);
+    let disk = SmallDisk::new("size=8m");
     let s = Snapshotter::open(&disk.0.path().join("root")).unwrap();
     s.prepare("tmp", None, Labels::new()).unwrap();
     let layer = s.commit("layer", "tmp", Labels::new()).unwrap();
