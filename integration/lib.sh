@@ -9,20 +9,20 @@
 # lib/packages.sh  what must be installed
 # lib/cargo.sh     the Rust toolchain, also under sudo
 # lib/go.sh        the small Go programs, built on the distribution's packages
+# lib/disk.sh      filesystems of our own
 # lib/services.sh  containerd and our daemon
 # lib/image.sh     an image of several layers
 # lib/layers.sh    snapshots seen from outside: keys, labels, directories
 # lib/odd.sh       images of odd layers
 # lib/layout.sh    images taken apart and put together again: other compressions, other media types
 # lib/debian.sh    a Debian of four layers
-# lib/btrfs.sh     a btrfs of our own, for containerd's snapshotter
 # lib/story.sh     the image imported, damaged, mended
 # lib/cases.sh     named cases, counted
 integration=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$integration")
 export integration repository
 
-for part in base private packages cargo go btrfs services image layers odd layout debian story cases; do
+for part in base private packages cargo go disk services image layers odd layout debian story cases; do
 	# shellcheck source=/dev/null
 	source "$integration/lib/$part.sh"
 done

@@ -18,6 +18,7 @@ jq jq
 zstd zstd
 debootstrap debootstrap
 mkfs.btrfs btrfs-progs
+mkfs.ext4 e2fsprogs
 mkfs.erofs erofs-utils
 /usr/bin/time time
 tar tar

@@ -6,6 +6,9 @@
 # Restarts of one daemon's state, each killed at another moment.
 readonly CRASHES=20
 
+# Moments at which the power is cut.
+readonly POWER_CUTS=6
+
 # A name of a layer in a file of names, one a line.
 listed_all() {
 	local name
@@ -61,6 +64,40 @@ case_in_the_middle_of_commits() {
 	snapclient -address "$snapshots_socket" list >listed
 	seals_are_true
 	stop_daemon
+}
+
+# What ext4 has written at some moment, and nothing later, is what a power cut at that moment leaves: btrfs clones its file
+# as of one moment. The clone's journal is replayed when it is mounted.
+case_power_cuts() {
+	local round
+	mount_disk btrfs "$PWD/outer" 8G
+	on_leave='kill_daemon; umount --lazy cut outer/disk outer'
+	mount_disk ext4 "$PWD/outer/disk" 1G
+	use_daemon_home "$PWD/outer/disk/daemon"
+	: >acknowledged
+	start_daemon
+	for ((round = 0; round < POWER_CUTS; round++)); do
+		snapclient -address "$snapshots_socket" -files 3 churn "round-$round" 150 >>acknowledged &
+		sleep "0.$((RANDOM % 30 + 10))"
+		cp acknowledged "acknowledged-$round"
+		cp --reflink=always outer/disk.image "outer/cut-$round"
+		wait
+	done
+	stop_daemon
+	mkdir cut
+	use_daemon_home "$PWD/cut/daemon"
+	for ((round = 0; round < POWER_CUTS; round++)); do
+		say "cut $round: $(wc -l <"acknowledged-$round") layers were acknowledged"
+		mount -o loop "outer/cut-$round" cut
+		start_daemon
+		disk_agrees
+		cut -f1 listed >names
+		listed_all "acknowledged-$round" names
+		wait_until 120 all_sealed || fail "not sealed: $(snapclient -address "$snapshots_socket" list | grep -v sealed | head)"
+		stop_daemon
+		umount cut
+	done
+	[[ -s acknowledged-0 ]] || fail "nothing was acknowledged: no test"
 }
 
 # Layers that take a while to seal: big ones, in chains, the daemon killed while it seals.

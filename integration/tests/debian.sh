@@ -11,7 +11,7 @@ suite_setup() {
 	rm -rf "$work/continuity" "$work/containerd" "$work/debian"
 	mkdir -p "$work/debian"
 	cd "$work/debian"
-	mount_btrfs
+	mount_disk btrfs "$btrfs_root" 4G
 	start_daemon
 	start_containerd
 	debian_layout "$work/debian/layout"
@@ -44,7 +44,7 @@ suite_teardown() {
 	ctr images unmount --rm "$work/debian/rootfs" || true
 	stop_containerd
 	stop_daemon
-	unmount_btrfs
+	unmount_disk "$btrfs_root"
 	rm -rf "$work/containerd" "$work/continuity" "$work/debian"
 }
 

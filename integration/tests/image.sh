@@ -13,7 +13,7 @@ readonly MEMORY_KIB=65536
 readonly BOMB_BYTES=$((16 << 20)) BOMB_ENTRIES=20000
 
 suite_setup() {
-	mount_btrfs
+	mount_disk btrfs "$btrfs_root" 4G
 	start_story
 	mkdir -p "$work/odd"
 	cd "$work/odd"
@@ -27,7 +27,7 @@ suite_setup() {
 
 suite_teardown() {
 	stop_story
-	unmount_btrfs
+	unmount_disk "$btrfs_root"
 	rm -rf "$work/odd"
 }
 

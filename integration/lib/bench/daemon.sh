@@ -5,7 +5,7 @@
 # Snapshots sealed before the daemon's memory is looked at.
 readonly IDLE_SNAPSHOTS=100
 
-# Size of the services' filesystem; the file is sparse.
+# Size of the services' filesystem.
 readonly DISK_SIZE=8G
 
 go_overlay=$work/go-overlay
@@ -15,10 +15,7 @@ go_overlay=$work/go-overlay
 # not give an inode again in the minute after it was freed, and searches long for others.)
 make_disk() {
 	local service
-	truncate -s "$DISK_SIZE" "$work/disk.image"
-	mkfs.ext4 -q "$work/disk.image"
-	mkdir -p "$work/disk"
-	mount -o loop "$work/disk.image" "$work/disk"
+	mount_disk ext4 "$work/disk" "$DISK_SIZE"
 	for service in "$work/containerd" "$work/continuity" "$go_overlay"; do
 		mkdir -p "$service" "$work/disk/$(basename "$service")"
 		mount --bind "$work/disk/$(basename "$service")" "$service"
@@ -26,8 +23,9 @@ make_disk() {
 }
 
 drop_disk() {
-	umount "$work/containerd" "$work/continuity" "$go_overlay" "$work/disk"
-	rm -r "$work/disk.image" "$work/disk" "$work/containerd" "$work/continuity" "$go_overlay"
+	umount "$work/containerd" "$work/continuity" "$go_overlay"
+	rm -r "$work/containerd" "$work/continuity" "$go_overlay"
+	unmount_disk "$work/disk"
 }
 
 # A containerd that has its own overlayfs, the same served by Go as a proxy, and us; [verify] off.

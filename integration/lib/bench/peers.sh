@@ -9,7 +9,6 @@ debootstrap debootstrap
 umoci umoci
 python3 python3
 xargs findutils
-mkfs.ext4 e2fsprogs
 '
 
 need_peers() {
