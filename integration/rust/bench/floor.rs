@@ -111,34 +111,20 @@ fn work(
     }
 }
 
-/// Decompresses gzip files with what the program under test uses, hashing what goes in and what comes out.
+/// Decompresses gzip files with what the program under test uses.
 pub fn inflate(files: &[&str]) -> Outcome {
+    let mut buffer = vec![0; READ_BUFFER];
     for file in files {
-        let mut blob = Sha256::new();
-        let mut tar = Sha256::new();
-        let source = Hashing { inner: File::open(file)?, hasher: &mut blob };
-        let mut decoder = flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(READ_BUFFER, source));
-        let mut buffer = vec![0; READ_BUFFER];
+        let source = BufReader::with_capacity(READ_BUFFER, File::open(file)?);
+        let mut decoder = flate2::bufread::MultiGzDecoder::new(source);
+        let mut bytes = 0;
         loop {
             match decoder.read(&mut buffer)? {
                 0 => break,
-                n => tar.update(&buffer[..n]),
+                n => bytes += n,
             }
         }
-        println!("{:02x} {:02x}", blob.finalize()[0], tar.finalize()[0]);
+        println!("{bytes} bytes");
     }
     Ok(())
-}
-
-struct Hashing<'a> {
-    inner: File,
-    hasher: &'a mut Sha256,
-}
-
-impl Read for Hashing<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.hasher.update(&buffer[..n]);
-        Ok(n)
-    }
 }

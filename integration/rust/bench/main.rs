@@ -5,7 +5,7 @@
 //! bench-tool make usr|big|empty|deep|links N DIR      a tree, the same on every machine
 //! bench-tool list DIR                                 its files, NUL-separated, each inode once
 //! bench-tool floor DIR LIST THREADS                   opens, reads and hashes them, and nothing else
-//! bench-tool inflate FILE...                          decompresses and hashes, and nothing else
+//! bench-tool inflate FILE...                          decompresses, and nothing else
 //! bench-tool turns OPTIONS -- WHO COMMAND ...         runs the commands in turn, a JSON line each
 //! bench-tool record OPTIONS MEASURE=NUMBER ...        a JSON line of what was measured elsewhere
 //! bench-tool report RESULTS GOALS ABOUT DIR           table.md, results.csv and chart.svg, the goals held against it
