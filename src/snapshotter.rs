@@ -2,7 +2,8 @@
 //! Snapshots as containerd knows them, on overlayfs.
 //!
 //! **A snapshot exists once its record is durable, and its directory exists before that**: what a crash leaves
-//! is at worst a directory that nobody knows, and the next [`Snapshotter::open`] removes it.
+//! is at worst a directory that nobody knows, or one under the name it was made with; the next
+//! [`Snapshotter::open`] removes or renames it.
 //!
 //! ```text
 //! <root>/lock               one process per root
@@ -76,8 +77,9 @@ impl Snapshotter {
         overlay::sync(&root)?;
         let snapshotter = Self { metadata, directories, cleanup: Mutex::new(()), _lock: lock };
         if let Err(error) = snapshotter.cleanup() {
-            // What can't be removed now takes up space, no more; the next cleanup tries again.
-            log::warn!("removing left-over directories: {error}");
+            // What can't be removed takes up space, what can't be renamed can't be used, no more; the next cleanup
+            // tries again.
+            log::warn!("what a crash has left: {error}");
         }
         Ok(snapshotter)
     }

@@ -19,8 +19,12 @@ listed_all() {
 
 # As many directories as snapshots, and the same ones: every listed snapshot has its directory.
 disk_agrees() {
+	local number
 	snapclient -address "$snapshots_socket" list >listed
 	same "$(snapshot_directories | wc -l)" "$(wc -l <listed)"
+	for number in $(snapshot_directories); do
+		[[ -d $continuity_root/snapshots/$number/fs ]] || fail "$number has no fs"
+	done
 }
 
 # Nothing that was never asked for, and nothing half-made: of the unacknowledged, at most one per worker and crash.
@@ -74,14 +78,14 @@ case_power_cuts() {
 	on_leave='kill_daemon; umount --lazy cut outer/disk outer'
 	mount_disk ext4 "$PWD/outer/disk" 1G
 	use_daemon_home "$PWD/outer/disk/daemon"
-	: >acknowledged
 	start_daemon
 	for ((round = 0; round < POWER_CUTS; round++)); do
-		snapclient -address "$snapshots_socket" -files 3 churn "round-$round" 150 >>acknowledged &
-		sleep "0.$((RANDOM % 30 + 10))"
-		cp acknowledged "acknowledged-$round"
+		snapclient -address "$snapshots_socket" -files 3 churn "round-$round" 150 >"made-$round" &
+		wait_until "$SERVICE_SECONDS" test -s "made-$round" || fail "nothing was acknowledged: no test"
+		sleep "0.$((RANDOM % 25 + 10))"
+		cat made-* >"acknowledged-$round"
 		cp --reflink=always outer/disk.image "outer/cut-$round"
-		wait
+		wait $!
 	done
 	stop_daemon
 	mkdir cut
@@ -97,7 +101,6 @@ case_power_cuts() {
 		stop_daemon
 		umount cut
 	done
-	[[ -s acknowledged-0 ]] || fail "nothing was acknowledged: no test"
 }
 
 # Layers that take a while to seal: big ones, in chains, the daemon killed while it seals.

@@ -134,14 +134,17 @@ impl Directories {
 
     /// Makes the directories of snapshots to come, all of them or none, durably.
     fn make_ahead(&self, ids: Range<u64>) -> Result<Range<u64>> {
-        let make = |dir: &Path| {
-            removal::remove(dir)?;
-            create_dir(dir, PRIVATE, false)?;
+        let make = |id: u64| {
+            // Both names at once would leave a start after a power cut to guess.
+            removal::remove(&self.dir(id))?;
+            let dir = self.ahead(id);
+            removal::remove(&dir)?;
+            create_dir(&dir, PRIVATE, false)?;
             create_dir(&dir.join("fs"), FS_MODE, false)?;
             create_dir(&dir.join("work"), WORK_MODE, false)
         };
         let dirs: Vec<PathBuf> = ids.clone().map(|id| self.ahead(id)).collect();
-        let made = dirs.iter().try_for_each(|dir| make(dir)).and_then(|()| dirs.iter().try_for_each(|dir| sync(dir)));
+        let made = ids.clone().try_for_each(make).and_then(|()| dirs.iter().try_for_each(|dir| sync(dir)));
         match made.and_then(|()| sync(&self.top)) {
             Ok(()) => Ok(ids),
             Err(error) => {
@@ -164,7 +167,12 @@ impl Directories {
                 _ if name.starts_with(GONE) => continue,
                 (Some(id), _) if ids.contains(&id) => continue,
                 (_, Some(id)) if ahead.contains(&id) => continue,
-                (_, Some(id)) if ids.contains(&id) && !self.dir(id).exists() => self.dir(id),
+                (_, Some(id)) if ids.contains(&id) && !self.dir(id).exists() => {
+                    log::warn!(
+                        "snapshot number {id}: its directory lost its name in a power cut, files in it may be lost"
+                    );
+                    self.dir(id)
+                }
                 _ => self.top.join(format!("{GONE}{name}")),
             };
             result = result.and(fs::rename(&from, to).map_err(|error| Error::io("rename", &from, error)));

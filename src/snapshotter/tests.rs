@@ -275,6 +275,27 @@ fn a_left_over_directory_is_not_inherited() {
     assert_eq!(fs::read_dir(f.snapshotter.layer_dir(id + 1)).unwrap().count(), 0);
 }
 
+/// Of two directories with one number, a start after a power cut could not tell which is the snapshot's.
+#[test]
+fn what_was_left_over_is_gone_before_directories_are_made() {
+    let f = fixture();
+    for name in ["1", "5", "ahead-3"] {
+        fs::create_dir_all(f.root().join("snapshots").join(name).join("left-over")).unwrap();
+    }
+    f.snapshotter.prepare("a", None, Labels::new()).unwrap();
+    assert_eq!(f.directories(), BTreeSet::from(["1".into()]));
+    for i in 0..4 {
+        f.snapshotter.prepare(&i.to_string(), None, Labels::new()).unwrap();
+    }
+    for id in 1..=5 {
+        let names: BTreeSet<_> = fs::read_dir(f.snapshotter.layer_dir(id).parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        assert_eq!(names, BTreeSet::from(["fs".into(), "work".into()]), "{id}");
+    }
+}
+
 #[test]
 fn directories_are_made_ahead_and_used() {
     let f = fixture();
