@@ -190,8 +190,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
         let work = self.work(to, &self.workers).ticking(convert::build_progress);
         work.run(move |engine, progress, outlet| {
             let started = Instant::now();
-            let chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet, event: convert::build_chunk });
-            let mut chunks = chunks;
+            let mut chunks = BufWriter::with_capacity(CHUNK, Chunks { outlet, event: convert::build_chunk });
             // A warning that cannot be sent needs no error of its own: the next chunk cannot be sent either.
             let mut warn = |warning| drop(outlet.send(convert::build_warning(warning)));
             let report = engine.build(&target, &options, progress, &mut chunks, &mut warn)?;

@@ -37,7 +37,11 @@ impl Fixture {
 
 /// Names beneath `snapshots/`.
 fn directories(root: &Path) -> BTreeSet<String> {
-    let entries = fs::read_dir(root.join("snapshots")).unwrap();
+    names(&root.join("snapshots"))
+}
+
+fn names(dir: &Path) -> BTreeSet<String> {
+    let entries = fs::read_dir(dir).unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
@@ -288,11 +292,8 @@ fn what_was_left_over_is_gone_before_directories_are_made() {
         f.snapshotter.prepare(&i.to_string(), None, Labels::new()).unwrap();
     }
     for id in 1..=5 {
-        let names: BTreeSet<_> = fs::read_dir(f.snapshotter.layer_dir(id).parent().unwrap())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
-        assert_eq!(names, BTreeSet::from(["fs".into(), "work".into()]), "{id}");
+        let made = names(f.snapshotter.layer_dir(id).parent().unwrap());
+        assert_eq!(made, BTreeSet::from(["fs".into(), "work".into()]), "{id}");
     }
 }
 

@@ -74,6 +74,13 @@ impl Scene {
         self.path("tree")
     }
 
+    /// Asks whether a directory is what it is now.
+    fn verification(&self, tree: &str) -> pb::VerifyRequest {
+        fs::write(self.path("manifest"), expected(tree).0).unwrap();
+        let manifest = Some(verify_request::Manifest::Path(self.path("manifest")));
+        verify_of(target::Target::Path(tree.to_owned()), manifest)
+    }
+
     /// A directory whose one file takes hours to hash.
     fn huge(&self, name: &str) -> String {
         let tree = self.dir.path().join(name);
@@ -196,9 +203,7 @@ async fn verify_streams_the_findings() {
     let scene = Scene::new().await;
     let tree = scene.tree();
     let client = scene.client().await;
-    fs::write(scene.path("manifest"), expected(&tree).0).unwrap();
-    let manifest = Some(verify_request::Manifest::Path(scene.path("manifest")));
-    let request = verify_of(target::Target::Path(tree.clone()), manifest);
+    let request = scene.verification(&tree);
     let verify = || async { findings(client.verify(context::Context::default(), &request).await).await.unwrap() };
     assert_eq!(verify().await, (vec![], 0));
     fs::remove_file(format!("{tree}/a")).unwrap();
@@ -214,11 +219,8 @@ async fn verify_streams_the_findings() {
 #[tokio::test]
 async fn no_progress_comes_after_the_summary() {
     let scene = Scene::new().await;
-    let tree = scene.tree();
     let client = scene.client().await;
-    fs::write(scene.path("manifest"), expected(&tree).0).unwrap();
-    let manifest = Some(verify_request::Manifest::Path(scene.path("manifest")));
-    let request = verify_of(target::Target::Path(tree), manifest);
+    let request = scene.verification(&scene.tree());
     let busy = Arc::new(());
     for _ in 0..2 * std::thread::available_parallelism().unwrap().get() {
         let busy = Arc::downgrade(&busy);
