@@ -14,6 +14,7 @@ mod derive;
 mod explain;
 mod list;
 mod repair;
+mod rules;
 mod trace;
 mod verify;
 mod view;
@@ -23,6 +24,7 @@ pub use derive::DeriveReport;
 pub use explain::Explained;
 pub use list::{ImageInfo, Verdict, VerdictState};
 pub use repair::{RepairEvent, RepairOptions, RepairReport};
+pub use rules::{Hosts, LayerRules};
 pub use trace::{Touch, Touched};
 pub use verify::{ImageEvent, ImageFinding, LayerRef, SharedLayer, Which};
 

@@ -8,6 +8,7 @@
 //! | 0 | [`error`] | kind, message, source |
 //! | 0 | [`sys`] | what no library wraps safely: the only unsafe code |
 //! | 1 | [`digest`] | SHA-256 digests |
+//! | 1 | [`host`] | what a host puts on files by itself, and what it keeps of what an image says |
 //! | 1 | [`inode`] | file types and extended attributes |
 //! | 1 | [`mountinfo`] | mount tables, as the kernel tells them |
 //! | 2 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
@@ -33,6 +34,7 @@ pub mod daemon;
 pub mod digest;
 pub mod engine;
 pub mod error;
+pub mod host;
 pub mod image;
 pub mod inode;
 pub mod layer;

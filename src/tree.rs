@@ -15,6 +15,7 @@
 //! Memory is bounded by the depth of the tree, the largest directory, the window (named constants in
 //! `walk`), and the table of files with more than one link.
 
+mod attributes;
 mod contents;
 mod edit;
 mod inode;
@@ -27,7 +28,8 @@ mod walk;
 mod walker;
 mod worker;
 
-pub use edit::{Attributes, Special, TEMPORARY_PREFIX, is_temporary};
+pub use attributes::{Attributes, Others};
+pub use edit::{Special, TEMPORARY_PREFIX, is_temporary};
 pub use inode::{Metadata, Node};
 pub use links::InodeId;
 pub use progress::Progress;

@@ -68,6 +68,7 @@ pub fn run(global: &Global, args: &BuildArgs) -> Result<Outcome> {
         include_root: args.include_root,
         strict: args.strict,
         skip: output.inodes(),
+        without_hosts: false,
     };
     let report = in_format(args.format, &mut output, |out| {
         progress::shown(global, |progress| {

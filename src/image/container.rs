@@ -4,6 +4,7 @@
 use std::io::BufReader;
 
 use super::derive::spool;
+use super::rules::RootfsRules;
 use super::verify::chain_of;
 use super::view::unpacking_of;
 use super::{Images, Selection};
@@ -84,14 +85,13 @@ impl Images {
         let mounts = self.mountable(&mut lease, mounts)?;
         let rootfs = self.rootfs(&image, unpacking_of(&mounts), progress)?;
         let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
-        drop(rootfs);
         let root = self.mount(&mounts)?;
+        let rules = RootfsRules::new(&rootfs, &root, self.origin(&image, &container.snapshotter));
         let options = VerifyOptions { threads: self.settings.threads, ..VerifyOptions::default() };
         let before = progress.bytes();
-        let mut total = ContainerReport::default();
+        let (mut total, mut changes) = (ContainerReport::default(), 0);
         let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
-        ops::join(&root, manifest, &options, progress, &mut |mut pair| {
-            total.entries += 1;
+        total.entries = ops::join_by(&rules, &root, manifest, &options, progress, &mut |mut pair| {
             let mut differences = Vec::new();
             pair.report(false, &mut |finding| {
                 differences.push(finding);
@@ -100,10 +100,10 @@ impl Images {
             if differences.is_empty() {
                 return Ok(());
             }
-            total.changes += 1;
+            changes += 1;
             report(change(&pair, differences)?)
         })?;
-        total.bytes = progress.bytes() - before;
+        (total.bytes, total.changes) = (progress.bytes() - before, changes);
         Ok(total)
     }
 

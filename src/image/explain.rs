@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 
 use super::derive::{of_layer, spool};
-use super::{Images, LayerRef};
+use super::rules::unpacked_alone;
+use super::{Hosts, Images, LayerRef, LayerRules};
 use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::inode::FileType;
-use crate::layer::{BOOKKEEPING, Rootfs, Unpacking, is_whiteout, is_whiteout_inode};
-use crate::ops::{Finding, FindingKind};
+use crate::layer::{Rootfs, Unpacking};
+use crate::snapshotter::Labels;
 use crate::tree::{Progress, Root};
 
 /// Layers that an image has and does not explain, by chain ID.
@@ -129,58 +129,13 @@ impl Explained<'_> {
         Ok(spool(|out| self.rootfs.write_layer_manifest(self.index(), out))?.0)
     }
 
-    /// Whether a difference between that manifest and what is in `directory` means anything: not where [`is_said`]
-    /// denies it, and not of the attributes of a directory that only had to be there for what lies in it.
-    ///
-    /// [`is_said`]: Self::is_said
-    ///
-    /// # Errors
-    /// The directory can't be read.
-    pub fn matters(&self, finding: &Finding, directory: &Root) -> Result<bool> {
-        let is_implied = || {
-            let own = self.rootfs.own(self.index(), &finding.path);
-            own.is_some_and(|(expected, unpacked)| !unpacked && expected.mode.file_type() == FileType::Directory)
-        };
-        Ok(self.is_said(finding, directory)? && !(is_of_attributes(finding.kind) && is_implied()))
-    }
-
-    /// Whether the image says what should be instead of a difference: not of the root, which no layer describes; not
-    /// of what overlayfs keeps for itself; not of a whiteout that hides nothing, or of its attributes.
-    ///
-    /// # Errors
-    /// The directory can't be read.
-    pub fn is_said(&self, finding: &Finding, directory: &Root) -> Result<bool> {
-        let path = finding.path.as_slice();
-        if path == b"/" || BOOKKEEPING.iter().any(|name| name.as_bytes() == finding.xattr) {
-            return Ok(false);
-        }
-        let expects_whiteout =
-            || self.rootfs.own(self.index(), path).is_some_and(|(expected, _)| is_whiteout(&expected));
-        Ok(match finding.kind {
-            FindingKind::Missing => !expects_whiteout() || self.rootfs.hides(self.index(), path),
-            FindingKind::Extra => {
-                let is_whiteout = directory.metadata(path)?.as_ref().is_some_and(is_whiteout_inode);
-                !is_whiteout || self.rootfs.hides(self.index(), path)
-            }
-            kind if is_of_attributes(kind) => !expects_whiteout(),
-            _ => true,
-        })
+    /// Which differences between that manifest and what is in `directory` count, for a layer whose snapshot has these
+    /// labels.
+    pub fn rules<'r>(&'r self, directory: &'r Root, labels: &Labels, hosts: Hosts) -> LayerRules<'r> {
+        LayerRules::of_image(self.rootfs, self.index(), directory, unpacked_alone(labels), hosts)
     }
 
     fn index(&self) -> usize {
         self.layer.number - 1
     }
-}
-
-/// Whether a finding is of what an inode is given after it was made.
-fn is_of_attributes(kind: FindingKind) -> bool {
-    matches!(
-        kind,
-        FindingKind::Mode
-            | FindingKind::Uid
-            | FindingKind::Gid
-            | FindingKind::XattrMissing
-            | FindingKind::XattrExtra
-            | FindingKind::XattrDiffers
-    )
 }

@@ -23,14 +23,16 @@ use self::directories::Part;
 use self::kept::{Quarantine, beneath};
 use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
+use super::rules::Origin;
 use super::verify::Subject;
 use super::view::unpacking_of;
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
 use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{Rootfs, Unpacking};
+use crate::layer::{OPAQUE_NAMES, Rootfs, Unpacking};
 use crate::ops::{Action, PerformOptions, Performed};
-use crate::tree::Progress;
+use crate::snapshotter::Labels;
+use crate::tree::{Others, Progress};
 
 /// Buffer for reading a derived manifest, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -167,8 +169,9 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
-        let parts = directories::of(&mounts, image, snapshotter)?;
-        let mut unpacked = Unpacked { image, snapshotter, rootfs, parts };
+        let origin = self.origin(image, snapshotter);
+        let parts = directories::of(&mounts, image, snapshotter, &origin)?;
+        let mut unpacked = Unpacked { image, snapshotter, rootfs, parts, origin };
         self.plan(&mut unpacked, options, progress)?;
         if options.dry_run {
             return unpacked.planned(report);
@@ -187,8 +190,8 @@ impl Images {
         Ok(RepairReport { left: checked.report.findings, ..planned })
     }
 
-    /// Repairs the own directory of one layer, and nothing of the layers beneath it; whether it is right then, the
-    /// caller finds out.
+    /// Repairs the own directory of one layer, whose snapshot has these labels, and nothing of the layers beneath it;
+    /// whether it is right then, the caller finds out.
     ///
     /// # Errors
     /// As [`Images::repair`]; `FailedPrecondition` if no image explains the chain ID.
@@ -196,6 +199,7 @@ impl Images {
         &self,
         chain: ChainId,
         directory: &Path,
+        labels: &Labels,
         options: &RepairOptions,
         progress: &Progress,
     ) -> Result<RepairReport> {
@@ -205,7 +209,8 @@ impl Images {
         })?;
         let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
         let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
-        let mut unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, parts };
+        let origin = Origin::of_layer(image.layers.len() - 1, labels);
+        let mut unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, origin, parts };
         self.plan(&mut unpacked, options, progress)?;
         self.perform(unpacked, options, progress, &mut |_| Ok(()))
     }
@@ -218,7 +223,7 @@ impl Images {
             }
             let (manifest, _) = spool(|out| part.write_manifest(&unpacked.rootfs, out))?;
             let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
-            part.plan(&unpacked.rootfs, manifest, self.settings.threads, progress)?;
+            part.plan(&unpacked.rootfs, &unpacked.origin, manifest, self.settings.threads, progress)?;
         }
         unpacked.parts.retain(|part| !part.is_intact());
         Ok(())
@@ -232,7 +237,7 @@ impl Images {
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        let Unpacked { image, snapshotter, rootfs, parts } = unpacked;
+        let Unpacked { image, snapshotter, rootfs, parts, .. } = unpacked;
         let mut total = RepairReport::default();
         if parts.is_empty() {
             return Ok(total);
@@ -250,6 +255,7 @@ impl Images {
                 source: Some(&staged),
                 quarantine: place.as_ref().map(|(_, root)| root),
                 in_place: used && options.force,
+                others: Others::HostsStay(&OPAQUE_NAMES),
             };
             let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
                 Performed::Done { action, kept } => report(RepairEvent::Change {
@@ -271,6 +277,7 @@ struct Unpacked<'a> {
     image: &'a Image,
     snapshotter: &'a str,
     rootfs: Rootfs,
+    origin: Origin,
     parts: Vec<Part>,
 }
 

@@ -8,6 +8,7 @@ use std::io::BufReader;
 use super::attribute::Attribution;
 use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
+use super::rules::RootfsRules;
 use super::view::{layer_directories, unpacking_of};
 use super::{Images, Selection};
 use crate::containerd::{ChainId, Image, ImageRecord, Layer};
@@ -306,7 +307,8 @@ impl Images {
         let mut damaged = BTreeSet::new();
         let mut told = Ok(());
         let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
-        let verified = ops::verify(&root, manifest, &options, progress, &mut |finding| {
+        let rules = RootfsRules::new(&rootfs, &root, self.origin(image, snapshotter));
+        let verified = ops::verify_by(&rules, &root, manifest, &options, progress, &mut |finding| {
             let number = attribution.layer_of(&finding)?;
             damaged.extend(number);
             let layer = number.and_then(|n| image.layers.get(n)).map(LayerRef::of);

@@ -88,6 +88,11 @@ impl Rootfs {
         recorded.replay(&mut |entry, digest| self.apply(&entry, digest))
     }
 
+    /// How it is unpacked.
+    pub fn unpacking(&self) -> Unpacking {
+        self.unpacking
+    }
+
     /// Layers so far.
     pub fn layers(&self) -> usize {
         self.layers
@@ -112,9 +117,22 @@ impl Rootfs {
         Merged::new(std::slice::from_ref(tree)).find(path).map(|found| (found.resource, tree.is_unpacked(path)))
     }
 
-    /// Whether a whiteout at a path of a layer hides anything: something lies there in the layers below it.
-    pub fn hides(&self, layer: usize, path: &[u8]) -> bool {
-        self.trees.get(..layer).is_some_and(|below| Merged::new(below).find(path).is_some())
+    /// What lies at a path of the root filesystem that the first `layers` layers make. Without a directory of their own
+    /// ([`Unpacking::Mounted`]) nothing is known of it.
+    pub fn find_in(&self, layers: usize, path: &[u8]) -> Option<Found> {
+        self.trees.get(..layers).and_then(|trees| Merged::new(trees).find(path))
+    }
+
+    /// The names in a directory of that root filesystem; none of anything else.
+    pub fn names_of(&self, layers: usize, directory: &[u8]) -> Vec<Vec<u8>> {
+        self.trees.get(..layers).map(|trees| Merged::new(trees).names(directory)).unwrap_or_default()
+    }
+
+    /// The topmost layer that has something at a path only because something else lies beneath it; none if an entry of
+    /// that layer's tar put it there.
+    pub fn implied(&self, path: &[u8]) -> Option<usize> {
+        let found = self.merged().find_name(path)?;
+        (!found.unpacked).then_some(found.layer as usize)
     }
 
     /// Writes the manifest of the root filesystem, without the root itself; returns the number of its paths.

@@ -32,6 +32,12 @@ impl ManifestEntry {
         Self { resource: Rc::new(resource), ..self.clone() }
     }
 
+    /// The same path, as if no other led to the resource.
+    pub fn alone(&self) -> Self {
+        let resource = Resource { paths: vec![self.path().to_vec()], ..(*self.resource).clone() };
+        Self { resource: Rc::new(resource), number: self.number, index: 0 }
+    }
+
     /// The resource's number, if it has several paths.
     pub fn link_id(&self) -> Option<u64> {
         (self.resource.paths.len() > 1).then_some(self.number)

@@ -11,13 +11,13 @@ use std::fmt;
 use std::io::Read;
 use std::rc::Rc;
 
-pub use plan::{plan, plan_where};
+pub use plan::{plan, plan_by};
 
 use super::finding::Finding;
 use crate::error::{Escaped, Result};
 use crate::inode::FileType;
 use crate::manifest::Resource;
-use crate::tree::{InodeId, Root};
+use crate::tree::{InodeId, Others, Root};
 
 /// How to plan.
 #[derive(Debug, Clone, Default)]
@@ -30,8 +30,6 @@ pub struct ApplyOptions {
     pub threads: usize,
     /// Files that stay, whatever the manifest says: the manifest itself, if it lies in the tree.
     pub skip: Vec<InodeId>,
-    /// Names of xattrs that are neither compared nor removed.
-    pub leave_xattrs: &'static [&'static str],
 }
 
 /// Where the contents of files come from.
@@ -44,7 +42,7 @@ pub trait Source {
 }
 
 /// How a plan is performed.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 pub struct PerformOptions<'a> {
     /// Where contents come from.
     pub source: Option<&'a dyn Source>,
@@ -52,6 +50,14 @@ pub struct PerformOptions<'a> {
     pub quarantine: Option<&'a Root>,
     /// Writes over files whose contents differ and whose size is right, so that they keep their inode.
     pub in_place: bool,
+    /// What becomes of extended attributes that nobody expects, of what is made anew and of what is pruned.
+    pub others: Others,
+}
+
+impl Default for PerformOptions<'_> {
+    fn default() -> Self {
+        Self { source: None, quarantine: None, in_place: false, others: Others::Go }
+    }
 }
 
 /// What performing tells, in order.

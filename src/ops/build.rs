@@ -7,6 +7,7 @@ use super::assemble::Assembler;
 use super::resource::resource_of;
 use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::host;
 use crate::inode::FileType;
 use crate::manifest::is_clean;
 use crate::tree::{InodeId, Progress, Root, Step, WalkOptions, walk};
@@ -25,6 +26,8 @@ pub struct BuildOptions {
     pub strict: bool,
     /// Files left out: the one that the manifest is written to.
     pub skip: Vec<InodeId>,
+    /// Leaves out the extended attributes that are the [host's](crate::host), but for those that overlayfs has.
+    pub without_hosts: bool,
 }
 
 /// What was built.
@@ -77,7 +80,11 @@ pub fn build(
             }
             entries += 1;
             let link = node.metadata.link_id().map(|id| (id, node.metadata.links));
-            assembler.add(resource_of(path, node), link)?;
+            let mut resource = resource_of(path, node);
+            if options.without_hosts {
+                resource.xattrs.retain(|xattr| !host::owns(&xattr.name) || host::is_overlays(&xattr.name));
+            }
+            assembler.add(resource, link)?;
         }
         let out = assembler.finish()?;
         let stream = out

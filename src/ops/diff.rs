@@ -6,6 +6,7 @@ use std::io::Read;
 
 use super::compare::{Links, compare};
 use super::finding::{Finding, FindingKind};
+use super::rules::{Exact, Rules, Settled, settled};
 use super::verify::VerifyReport;
 use crate::error::Result;
 use crate::manifest::{Entries, ManifestEntry};
@@ -15,6 +16,19 @@ use crate::manifest::{Entries, ManifestEntry};
 /// # Errors
 /// Either manifest is invalid or can't be read; `report` failed.
 pub fn diff(
+    expected: impl Read,
+    found: impl Read,
+    report: &mut dyn FnMut(Finding) -> Result<()>,
+) -> Result<VerifyReport> {
+    diff_by(&Exact, expected, found, report)
+}
+
+/// The same, for those differences only that count by the rules.
+///
+/// # Errors
+/// As [`diff`]; what the rules fail with.
+pub fn diff_by(
+    rules: &dyn Rules,
     expected: impl Read,
     found: impl Read,
     report: &mut dyn FnMut(Finding) -> Result<()>,
@@ -30,11 +44,19 @@ pub fn diff(
         entries += 1;
         match (expected, found) {
             (Some(expected), Some(found)) => {
+                let Some(expected) = settled(rules, expected, Some(&found.resource))? else { return Ok(()) };
                 compare(expected.path(), &expected.resource, &found.resource, false, &mut report)?;
-                links.check(expected.path(), expected.link_id(), found.link_id(), &mut report)
+                let link = found.link_id().filter(|_| rules.keeps_links(&found.resource));
+                links.check(expected.path(), expected.link_id(), link, &mut report)
             }
-            (Some(missing), None) => report(one_sided(missing, FindingKind::Missing)),
-            (None, Some(extra)) => report(one_sided(extra, FindingKind::Extra)),
+            (Some(missing), None) => match settled(rules, missing, None)? {
+                Some(missing) => report(one_sided(&missing, FindingKind::Missing)),
+                None => Ok(()),
+            },
+            (None, Some(extra)) => match rules.settle(extra.path(), None, Some(&extra.resource))? {
+                Settled::Same => Ok(()),
+                _ => report(one_sided(extra, FindingKind::Extra)),
+            },
             (None, None) => Ok(()),
         }
     })?;
@@ -74,7 +96,7 @@ fn second(error: crate::error::Error) -> crate::error::Error {
     error.context("second manifest")
 }
 
-pub(super) fn one_sided(entry: &ManifestEntry, kind: FindingKind) -> Finding {
+fn one_sided(entry: &ManifestEntry, kind: FindingKind) -> Finding {
     let name = entry.resource.mode.file_type().name().to_owned();
     let (expected, found) = match kind {
         FindingKind::Missing => (name, String::new()),

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Two manifests to one: what the first says where it matters, what the second says where it does not.
+//! Two manifests to one: what the first says where it counts, what the second says where it does not.
 
 use std::io::{Read, Write};
 
 use super::assemble::Assembler;
-use super::compare::compare;
-use super::diff::{join_manifests, one_sided};
-use super::finding::{Finding, FindingKind};
+use super::diff::join_manifests;
+use super::rules::{Rules, Settled, settled};
 use crate::error::Result;
-use crate::inode::Xattr;
 use crate::manifest::{ManifestEntry, Resource};
 use crate::tree::InodeId;
 
@@ -16,60 +14,26 @@ use crate::tree::InodeId;
 const EXPECTED: u64 = 0;
 const FOUND: u64 = 1;
 
-/// Writes the first manifest, except for those differences from the second that `matters` says no to: a path that is
-/// missing or extra, an owner, permissions, an extended attribute. There it is as the second says.
+/// Writes the first manifest as the rules want it; where no difference from the second counts, it is as the second
+/// says.
 ///
 /// # Errors
-/// Either manifest is invalid or can't be read; `matters` failed; `out` can't be written.
-pub fn reconcile(
-    expected: impl Read,
-    found: impl Read,
-    matters: &mut dyn FnMut(&Finding) -> Result<bool>,
-    out: impl Write,
-) -> Result<()> {
+/// Either manifest is invalid or can't be read; the rules failed; `out` can't be written.
+pub fn reconcile(rules: &dyn Rules, expected: impl Read, found: impl Read, out: impl Write) -> Result<()> {
     let mut assembler = Assembler::new(out, true);
     join_manifests(expected, found, &mut |expected, found| match (expected, found) {
-        (Some(expected), Some(found)) => {
-            let resource = reconciled(expected, &found.resource, matters)?;
-            assembler.add(resource, link(expected, EXPECTED))
-        }
-        (Some(expected), None) if matters(&one_sided(expected, FindingKind::Missing))? => {
-            assembler.add(alone(expected), link(expected, EXPECTED))
-        }
-        (None, Some(found)) if !matters(&one_sided(found, FindingKind::Extra))? => {
-            assembler.add(alone(found), link(found, FOUND))
-        }
-        _ => Ok(()),
+        (Some(expected), found) => match (settled(rules, expected, found.map(|found| &*found.resource))?, found) {
+            (Some(expected), _) => assembler.add(alone(&expected), link(&expected, EXPECTED)),
+            (None, Some(found)) => assembler.add(alone(found), link(found, FOUND)),
+            (None, None) => Ok(()),
+        },
+        (None, Some(found)) => match rules.settle(found.path(), None, Some(&found.resource))? {
+            Settled::Same => assembler.add(alone(found), link(found, FOUND)),
+            _ => Ok(()),
+        },
+        (None, None) => Ok(()),
     })?;
     assembler.finish().map(drop)
-}
-
-/// What is expected at a path, with those attributes of what was found that do not matter.
-fn reconciled(
-    expected: &ManifestEntry,
-    found: &Resource,
-    matters: &mut dyn FnMut(&Finding) -> Result<bool>,
-) -> Result<Resource> {
-    let mut resource = alone(expected);
-    compare(expected.path(), &expected.resource, found, false, &mut |finding| {
-        if matters(&finding)? {
-            return Ok(());
-        }
-        match finding.kind {
-            FindingKind::Mode => resource.mode = found.mode,
-            FindingKind::Uid => resource.uid = found.uid,
-            FindingKind::Gid => resource.gid = found.gid,
-            FindingKind::XattrMissing | FindingKind::XattrExtra | FindingKind::XattrDiffers => {
-                let is_it = |xattr: &&Xattr| xattr.name == finding.xattr;
-                resource.xattrs.retain(|xattr| !is_it(&xattr));
-                resource.xattrs.extend(found.xattrs.iter().find(is_it).cloned());
-                resource.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-            }
-            _ => {}
-        }
-        Ok(())
-    })?;
-    Ok(resource)
 }
 
 /// The resource at one of its paths.
@@ -90,6 +54,23 @@ mod tests {
 
     use super::*;
     use crate::ops::{BuildOptions, build, diff};
+
+    /// No difference counts at these paths, and no mode anywhere else but here.
+    struct Forgiving;
+
+    impl Rules for Forgiving {
+        fn settle(&self, path: &[u8], expected: Option<&Resource>, found: Option<&Resource>) -> Result<Settled> {
+            let forgiven: [&[u8]; 3] = [b"/forgiven", b"/allowed", b"/allowed-too"];
+            Ok(match (path, expected, found) {
+                (path, ..) if forgiven.contains(&path) => Settled::Same,
+                (b"/mode", Some(expected), Some(found)) => {
+                    Settled::Expect(Box::new(Resource { mode: found.mode, ..expected.clone() }))
+                }
+                _ => Settled::Differs,
+            })
+        }
+    }
+
     use crate::tree::{Progress, Root};
 
     fn manifest_of(dir: &Path) -> Vec<u8> {
@@ -100,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_does_not_matter_is_taken_from_the_second() {
+    fn only_what_does_not_count_is_taken_from_the_second() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         for dir in [a.path(), b.path()] {
             for name in ["mode", "contents", "linked"] {
@@ -119,12 +100,8 @@ mod tests {
         fs::set_permissions(b.path().join("contents"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(b.path().join("contents"), "others").unwrap();
         let (expected, found) = (manifest_of(a.path()), manifest_of(b.path()));
-        let mut matters = |finding: &Finding| {
-            let forgiven: [&[u8]; 4] = [b"/mode", b"/forgiven", b"/allowed", b"/allowed-too"];
-            Ok(!forgiven.contains(&finding.path.as_slice()))
-        };
         let mut out = Vec::new();
-        reconcile(expected.as_slice(), found.as_slice(), &mut matters, &mut out).unwrap();
+        reconcile(&Forgiving, expected.as_slice(), found.as_slice(), &mut out).unwrap();
         // The tree once what matters is mended in the second.
         fs::remove_file(b.path().join("extra")).unwrap();
         fs::write(b.path().join("missed"), "").unwrap();

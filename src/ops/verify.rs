@@ -8,6 +8,7 @@ use rustix::io::Errno;
 use super::compare::{Links, Report, compare};
 use super::finding::{Finding, FindingKind};
 use super::resource::resource_of;
+use super::rules::{Exact, Rules};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inode::FileType;
 use crate::manifest::{Entries, ManifestEntry, Resource};
@@ -46,11 +47,24 @@ pub fn verify(
     progress: &Progress,
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<VerifyReport> {
+    verify_by(&Exact, root, manifest, options, progress, report)
+}
+
+/// The same, for those differences only that count by the rules.
+///
+/// # Errors
+/// As [`verify`]; what the rules fail with.
+pub fn verify_by(
+    rules: &dyn Rules,
+    root: &Root,
+    manifest: impl Read,
+    options: &VerifyOptions,
+    progress: &Progress,
+    report: &mut dyn FnMut(Finding) -> Result<()>,
+) -> Result<VerifyReport> {
     let before = progress.bytes();
-    let mut entries = 0;
     let mut findings = 0;
-    join(root, manifest, options, progress, &mut |mut pair| {
-        entries += 1;
+    let entries = join_by(rules, root, manifest, options, progress, &mut |mut pair| {
         pair.report(options.subset, &mut |finding| {
             findings += 1;
             report(finding)
@@ -101,8 +115,28 @@ impl Pair<'_> {
     }
 }
 
-/// Joins manifest and tree, both in path order.
-pub fn join(
+/// Joins manifest and tree, both in path order, and hands over what may differ by the rules; returns how many paths
+/// there are.
+///
+/// # Errors
+/// As [`verify_by`].
+pub fn join_by(
+    rules: &dyn Rules,
+    root: &Root,
+    manifest: impl Read,
+    options: &VerifyOptions,
+    progress: &Progress,
+    take: &mut dyn FnMut(Pair<'_>) -> Result<()>,
+) -> Result<u64> {
+    let mut paths = 0;
+    join(root, manifest, options, progress, &mut |pair| {
+        paths += 1;
+        pair.settle(rules, take)
+    })?;
+    Ok(paths)
+}
+
+fn join(
     root: &Root,
     manifest: impl Read,
     options: &VerifyOptions,

@@ -9,14 +9,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
-use rustix::fs::{self as rfs, AtFlags, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{self as rfs, AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::inode::{Metadata, Scratch, open_unread, xattrs};
+use super::attributes::{Attributes, own, set_attributes};
+use super::inode::{Metadata, open_unread};
 use super::root::Root;
 use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::inode::{FileType, Xattr};
+use crate::inode::FileType;
 
 /// Prefix of what lies beside its place: a run that was killed may leave one behind.
 pub const TEMPORARY_PREFIX: &str = ".continuity-";
@@ -32,21 +33,6 @@ pub fn is_temporary(name: &[u8]) -> bool {
 
 /// Bytes of a file that are copied at once.
 pub(super) const COPY_BUFFER: usize = 128 << 10;
-
-/// Owner, permissions and extended attributes to give.
-#[derive(Debug, Clone, Copy)]
-pub struct Attributes<'a> {
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// `st_mode & 0o7777`.
-    pub permissions: u32,
-    /// To be set.
-    pub xattrs: &'a [Xattr],
-    /// Whether every other extended attribute goes.
-    pub remove_others: bool,
-}
 
 /// An inode without contents.
 #[derive(Debug, Clone, Copy)]
@@ -97,7 +83,7 @@ impl Root {
         };
         self.beside(path, create, |_, _, file| {
             let file = copy_checked(path, source, file, contents)?;
-            set_attributes(&file, path, Attributes { remove_others: true, ..attributes })?;
+            set_attributes(&file, path, attributes)?;
             self.flush(&file, path)
         })
     }
@@ -161,29 +147,6 @@ impl Root {
         let create =
             |parent: &OwnedFd, temporary: &str| rfs::linkat(&to_parent, to_name, parent, temporary, AtFlags::empty());
         self.beside(path, create, |_, _, ()| Ok(()))
-    }
-
-    /// Changes owner, permissions and extended attributes of a file or directory where it is.
-    ///
-    /// # Errors
-    /// As [`Root::parent`]; `Changed` if its type changed meanwhile.
-    pub fn set_attributes(&self, path: &[u8], file_type: FileType, attributes: Attributes<'_>) -> Result<()> {
-        let fd = match path {
-            b"/" => self.reopen()?,
-            _ => self.open_inode(path, file_type)?,
-        };
-        set_attributes(&fd, path, attributes)?;
-        self.flush(&fd, path)
-    }
-
-    /// Changes the owner of a symlink.
-    ///
-    /// # Errors
-    /// As [`Root::parent`].
-    pub fn set_owner(&self, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
-        let (parent, name) = self.parent(path)?;
-        own(&parent, name, attributes).map_err(|e| failed("fchownat", path, e))?;
-        self.settle(&parent, path)
     }
 
     /// Opens a regular file or a directory for reading.
@@ -300,33 +263,6 @@ fn set_special_mode(
     }
     let handle = format!("/proc/self/fd/{}", fd.as_raw_fd());
     rfs::chmod(handle, Mode::from_raw_mode(attributes.permissions)).map_err(|e| failed("fchmod", path, e))
-}
-
-fn own(parent: &OwnedFd, name: impl rustix::path::Arg, attributes: Attributes<'_>) -> Result<(), Errno> {
-    let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-    rfs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-}
-
-/// Owner first: a change of owner clears setuid bits and capabilities.
-pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
-    let stat = rfs::fstat(fd).map_err(|e| failed("fstat", path, e))?;
-    if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
-        let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
-        rfs::fchown(fd, Some(uid), Some(gid)).map_err(|e| failed("fchown", path, e))?;
-    }
-    let mode = Mode::from_raw_mode(attributes.permissions);
-    rfs::fchmod(fd, mode).map_err(|e| failed("fchmod", path, e))?;
-    let present = xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
-    if attributes.remove_others {
-        for xattr in present.iter().filter(|x| !attributes.xattrs.iter().any(|wanted| wanted.name == x.name)) {
-            rfs::fremovexattr(fd, xattr.name.as_slice()).map_err(|e| failed("fremovexattr", path, e))?;
-        }
-    }
-    for xattr in attributes.xattrs.iter().filter(|wanted| !present.contains(wanted)) {
-        rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
-            .map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?;
-    }
-    Ok(())
 }
 
 fn raw_type(file_type: FileType) -> rfs::FileType {

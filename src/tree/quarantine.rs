@@ -11,7 +11,8 @@ use rustix::fs::{self as rfs, AtFlags, Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
 
 use super::Progress;
-use super::edit::{Attributes, COPY_BUFFER, Special, failed, set_attributes};
+use super::attributes::{Attributes, Others, set_attributes};
+use super::edit::{COPY_BUFFER, Special, failed};
 use super::inode::{Metadata, Scratch, xattrs};
 use super::root::Root;
 use crate::error::{Error, ErrorKind, Escaped, Result};
@@ -58,7 +59,7 @@ impl Root {
             gid: metadata.gid,
             permissions: metadata.permissions,
             xattrs: &[],
-            remove_others: false,
+            others: Others::Stay,
         };
         match metadata.file_type {
             FileType::Regular => {

@@ -18,6 +18,9 @@ use crate::mountinfo::{self, Location};
 /// Bytes of a path that the kernel takes at once, less the final NUL; a longer one is resolved in pieces.
 const PATH_PIECE: usize = 4095;
 
+/// Magic number of FUSE filesystems (linux/magic.h).
+const FUSE: rustix::fs::FsWord = 0x6573_5546;
+
 /// Flags for a directory on the way.
 const DIRECTORY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
@@ -80,6 +83,15 @@ impl Root {
     /// Of kind `Io`.
     pub fn location(&self) -> Result<Option<Location>> {
         Location::of(self.fd.as_fd()).map_err(|error| Error::io("read", "/proc/self/mountinfo", error))
+    }
+
+    /// Whether it lies on a FUSE filesystem, which shows what a program keeps somewhere else.
+    ///
+    /// # Errors
+    /// Of kind `Io`.
+    pub fn is_on_fuse(&self) -> Result<bool> {
+        let stat = rustix::fs::fstatfs(&self.fd).map_err(|e| Error::io("fstatfs", ".", e))?;
+        Ok(stat.f_type == FUSE)
     }
 
     /// Locks the directory for as long as this handle lives (flock); false if somebody else has it locked.
@@ -145,6 +157,22 @@ impl Root {
             rest = &rest[taken..];
         }
         Ok(fd)
+    }
+
+    /// The names in a directory beneath the root, in no order.
+    ///
+    /// # Errors
+    /// As [`Root::parent`].
+    pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let failed = |e: Errno| Error::io("readdir", Path::new(OsStr::from_bytes(path)), e);
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(self.directory(path)?).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if !matches!(name.as_slice(), b"." | b"..") {
+                names.push(name);
+            }
+        }
+        Ok(names)
     }
 
     fn resolve(&self, dir: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {

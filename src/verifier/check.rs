@@ -10,8 +10,9 @@ use rustix::io::Errno;
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::image::{Hosts, LayerRules};
 use crate::ops::{self, Finding, FindingKind, VerifyOptions, VerifyReport};
-use crate::snapshotter::{Seal, SealState, Snapshot, Snapshotter, time};
+use crate::snapshotter::{Seal, SealSource, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
 use crate::verifier::{Inner, lock};
 
@@ -96,7 +97,7 @@ pub fn verify(
     let done = match open(inner, layer)? {
         Some(root) => {
             let options = VerifyOptions { threads, ..Default::default() };
-            ops::verify(&root, manifest, &options, progress, report)?
+            ops::verify_by(&rules(inner, layer, seal, &root)?, &root, manifest, &options, progress, report)?
         }
         None => {
             report(Finding {
@@ -116,6 +117,17 @@ pub fn verify(
     // A layer that was removed meanwhile fails here, and its missing files are not taken for damage.
     noted(layer, inner.recorded.record(layer, seal, began, &inner.snapshotter))?;
     Ok(done)
+}
+
+/// Which differences between a layer and its seal count.
+fn rules<'a>(inner: &Inner, layer: &Snapshot, seal: Seal, root: &'a Root) -> Result<LayerRules<'a>> {
+    let below = inner.snapshotter.chain(&layer.key)?.into_iter().skip(1);
+    let below = below.map(|layer| inner.snapshotter.layer_dir(layer.id)).collect();
+    let hosts = match seal.source {
+        SealSource::Image => Hosts::Expected,
+        SealSource::Disk => Hosts::Unknown,
+    };
+    Ok(LayerRules::of_seal(root, below, hosts))
 }
 
 /// Opens the layer's directory; none if there is no such directory, though the layer exists.

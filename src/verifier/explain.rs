@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use crate::containerd::ChainId;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::image::Explained;
-use crate::ops::{self, Finding};
+use crate::image::{Explained, Hosts};
+use crate::ops;
 use crate::snapshotter::{Seal, SealSource, SealState, Snapshot};
 use crate::tree::{Progress, Root};
 use crate::verifier::Inner;
@@ -181,17 +181,29 @@ fn hold(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, progress:
     let directory = Root::open(&inner.snapshotter.layer_dir(snapshot.id))?;
     let mut expected = explained.manifest()?;
     let mut damage = Damage::default();
-    ops::diff(buffered(&expected), buffered(&inner.store.read(&sealed)?), &mut |finding| {
+    // The seal was built without what the host puts on files, and so without what the image may have put there.
+    let rules = explained.rules(&directory, &snapshot.labels, Hosts::Unrecorded);
+    ops::diff_by(&rules, buffered(&expected), buffered(&inner.store.read(&sealed)?), &mut |finding| {
         progress.check()?;
-        if explained.matters(&finding, &directory)? {
-            damage.add(&finding);
-        }
+        damage.add(&finding);
         Ok(())
     })?;
     let is_same = |seal: &Seal| seal.manifest == Some(sealed);
-    if damage.count == 0 {
+    if damage.count == 0 && !rules.found_unrecorded() {
         return inner.recorded.amend(snapshot, &inner.snapshotter, |seal| {
             is_same(&seal).then_some(Seal { source: SealSource::Image, ..seal })
+        });
+    }
+    expected.rewind().map_err(|error| Error::io("lseek", "", error))?;
+    // What the image does not say, the root among it, stays what it was when it was sealed.
+    let mut manifest = inner.store.create()?;
+    let rules = explained.rules(&directory, &snapshot.labels, Hosts::Expected);
+    ops::reconcile(&rules, buffered(&expected), buffered(&inner.store.read(&sealed)?), &mut manifest)?;
+    let _publishing = inner.publishing.read().unwrap_or_else(PoisonError::into_inner);
+    let manifest = Some(manifest.publish()?);
+    if damage.count == 0 {
+        return inner.recorded.amend(snapshot, &inner.snapshotter, |seal| {
+            is_same(&seal).then_some(Seal { source: SealSource::Image, manifest, ..seal })
         });
     }
     let key = Escaped(snapshot.key.as_bytes());
@@ -200,13 +212,6 @@ fn hold(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, progress:
         explained.layer,
         Escaped(explained.image.as_bytes())
     );
-    expected.rewind().map_err(|error| Error::io("lseek", "", error))?;
-    // What the image does not say, the root among it, stays what it was when it was sealed.
-    let mut manifest = inner.store.create()?;
-    let mut is_said = |finding: &Finding| explained.is_said(finding, &directory);
-    ops::reconcile(buffered(&expected), buffered(&inner.store.read(&sealed)?), &mut is_said, &mut manifest)?;
-    let _publishing = inner.publishing.read().unwrap_or_else(PoisonError::into_inner);
-    let manifest = Some(manifest.publish()?);
     let damaged = Seal { state: SealState::Damaged, manifest, source: SealSource::Image, verified_at: None };
     inner.recorded.amend(snapshot, &inner.snapshotter, |seal| is_same(&seal).then_some(damaged))?;
     inner.ask_for_repair(&Snapshot { seal: Some(damaged), ..snapshot.clone() });

@@ -112,7 +112,8 @@ fn repair(inner: &Inner, id: u64, key: &str) -> Result<()> {
     let progress = inner.bell.begin(key);
     let options = RepairOptions { root: inner.root.clone(), dry_run: false, force: false };
     let images = inner.images(namespace)?;
-    let done = images.repair_layer(chain, &inner.snapshotter.layer_dir(id), &options, &progress)?;
+    let directory = inner.snapshotter.layer_dir(id);
+    let done = images.repair_layer(chain, &directory, &snapshot.labels, &options, &progress)?;
     let verified = check::verify(inner, &snapshot, inner.policy.threads, &progress, &mut |_| Ok(()))?;
     let key = Escaped(key.as_bytes());
     match verified.findings {

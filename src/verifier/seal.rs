@@ -226,7 +226,9 @@ fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     let root = Root::open(&directory)?;
     // What is read next may be in the page cache alone; a crash must not leave another layer than the sealed one.
     rustix::fs::syncfs(root.reopen()?).map_err(|errno| Error::io("syncfs", &directory, errno))?;
-    let options = BuildOptions { threads: inner.policy.threads, include_root: true, ..BuildOptions::default() };
+    let threads = inner.policy.threads;
+    // What the host puts on files is not the layer's: a label that changes later is no damage.
+    let options = BuildOptions { threads, include_root: true, without_hosts: true, ..BuildOptions::default() };
     let mut manifest = inner.store.create()?;
     let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
     ops::build(&root, &options, &inner.bell.begin(&snapshot.key), &mut manifest, &mut warn)?;

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use super::LayerRef;
 use crate::containerd::Image;
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::inode::FileType;
-use crate::layer::{BOOKKEEPING, Rootfs, is_whiteout};
+use crate::image::rules::{Hosts, LayerRules, Origin, RootfsRules};
+use crate::layer::Rootfs;
 use crate::mount::Mount;
-use crate::ops::{ApplyOptions, ApplyPlan, Pair, plan_where};
+use crate::ops::{ApplyOptions, ApplyPlan, Rules, plan_by};
 use crate::tree::{Progress, Root};
 
 /// A directory, and what is to be done to it.
@@ -29,7 +29,15 @@ pub struct Part {
 ///
 /// # Errors
 /// `Unsupported` if the snapshotter has none.
-pub fn of(mounts: &[Mount], image: &Image, snapshotter: &str) -> Result<Vec<Part>> {
+pub fn of(mounts: &[Mount], image: &Image, snapshotter: &str, origin: &Origin) -> Result<Vec<Part>> {
+    if origin.lazy {
+        let name = Escaped(snapshotter.as_bytes());
+        let message = format!(
+            "snapshotter {name} shows layers that it has not unpacked: there is nothing to repair in place; remove the \
+             image and pull it again"
+        );
+        return Err(Error::new(ErrorKind::Unsupported, message));
+    }
     match mounts {
         [mount] if mount.kind == "overlay" && mount.overlay_directories().len() == image.layers.len() => {
             let directories = mount.overlay_directories().into_iter().rev();
@@ -57,6 +65,10 @@ impl Part {
 
     fn open(layer: Option<usize>, directory: PathBuf) -> Result<Self> {
         let root = Root::open(&directory)?.durable();
+        if root.is_on_fuse()? {
+            let message = format!("{}: a FUSE filesystem: cannot repair in place", Escaped::path(&directory));
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         Ok(Self { directory, root, plan: ApplyPlan::default(), layer })
     }
 
@@ -82,42 +94,26 @@ impl Part {
         }
     }
 
-    /// Plans what is to be done. What overlayfs keeps for itself is left alone, and whiteouts count for what they
-    /// hide: one that hides nothing may be there or not.
+    /// Plans what is to be done: about those differences that count.
     ///
     /// # Errors
     /// The directory can't be read.
-    pub fn plan(&mut self, rootfs: &Rootfs, manifest: impl Read, threads: usize, progress: &Progress) -> Result<()> {
-        let leave_xattrs: &[&str] = if self.layer.is_some() { &BOOKKEEPING } else { &[] };
-        let options = ApplyOptions { source: true, prune: true, threads, skip: Vec::new(), leave_xattrs };
-        let layer = self.layer;
-        let hides = |path: &[u8]| layer.is_none_or(|layer| rootfs.hides(layer, path));
-        // Of the layer's manifest nothing lies beneath such a directory, so everything in it has to go with it.
-        let goes = |path: &[u8]| {
-            let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-            slash > 0 && !self.expects_directory(rootfs, &path[..slash])
+    pub fn plan(
+        &mut self,
+        rootfs: &Rootfs,
+        origin: &Origin,
+        manifest: impl Read,
+        threads: usize,
+        progress: &Progress,
+    ) -> Result<()> {
+        let options = ApplyOptions { source: true, prune: true, threads, skip: Vec::new() };
+        let rules: &dyn Rules = match self.layer {
+            Some(layer) => &LayerRules::of_image(rootfs, layer, &self.root, origin.alone(layer), Hosts::Expected),
+            None => &RootfsRules::new(rootfs, &self.root, origin.clone()),
         };
-        let mut matters = |pair: &Pair<'_>| match pair {
-            Pair::Extra(path, found) if found.mode.file_type() == FileType::Socket => goes(path),
-            Pair::Extra(path, _) if goes(path) => true,
-            Pair::Both(entry, found, ..) if layer.is_some() => !(is_whiteout(&entry.resource) && is_whiteout(found)),
-            Pair::Missing(entry) => !is_whiteout(&entry.resource) || hides(entry.path()),
-            Pair::Extra(path, found) => !is_whiteout(found) || hides(path),
-            _ => true,
-        };
-        let plan = plan_where(&self.root, manifest, &options, progress, &mut matters)
-            .map_err(|error| error.context(Escaped::path(&self.directory)))?;
-        self.plan = plan;
+        let planned = plan_by(rules, &self.root, manifest, &options, progress);
+        self.plan = planned.map_err(|error| error.context(Escaped::path(&self.directory)))?;
         Ok(())
-    }
-
-    /// Whether it should have a directory at a path.
-    fn expects_directory(&self, rootfs: &Rootfs, path: &[u8]) -> bool {
-        let expected = match self.layer {
-            Some(layer) => rootfs.own(layer, path).map(|(resource, _)| resource),
-            None => rootfs.find(path).map(|found| found.resource),
-        };
-        expected.is_some_and(|resource| resource.mode.file_type() == FileType::Directory)
     }
 
     /// Whether nothing is to be done, nor left undone.

@@ -84,16 +84,35 @@ impl<'a> Merged<'a> {
         listed.into_iter().filter_map(|(name, shown)| Some((name, shown?))).collect()
     }
 
-    /// What lies at a path.
-    pub fn find(&self, path: &[u8]) -> Option<Found> {
+    /// What a path leads to: the name itself, and what is merged if it is a directory.
+    fn resolve(&self, path: &[u8]) -> Option<Shown> {
         let mut stack = self.root();
         let mut found = None;
         for component in path.strip_prefix(b"/")?.split(|&byte| byte == b'/') {
-            let shown = self.look_up(&stack, component)?;
-            stack = shown.stack;
-            found = Some((shown.tree, shown.name));
+            let mut shown = self.look_up(&stack, component)?;
+            stack = std::mem::take(&mut shown.stack);
+            found = Some(shown);
         }
-        let (tree, name) = found?;
+        found.map(|found| Shown { stack, ..found })
+    }
+
+    /// The name at a path.
+    pub fn find_name(&self, path: &[u8]) -> Option<Name> {
+        self.resolve(path).map(|shown| shown.name)
+    }
+
+    /// The names in a directory, the root by no name at all; none of anything else.
+    pub fn names(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+        let stack = match directory {
+            b"" => self.root(),
+            path => self.resolve(path).map(|shown| shown.stack).unwrap_or_default(),
+        };
+        self.list(&stack).into_keys().map(<[u8]>::to_vec).collect()
+    }
+
+    /// What lies at a path.
+    pub fn find(&self, path: &[u8]) -> Option<Found> {
+        let Shown { tree, name, .. } = self.resolve(path)?;
         let inode = self.inode(tree, name.inode);
         Some(Found {
             resource: inode.resource(vec![path.to_vec()], self.is_overlay()),

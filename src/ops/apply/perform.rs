@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::inode::FileType;
 use crate::manifest::Resource;
 use crate::ops::finding::{Finding, FindingKind};
-use crate::tree::{Attributes, Progress, Root, Special, is_temporary};
+use crate::tree::{Attributes, Others, Progress, Root, Special, is_temporary};
 
 impl Action {
     /// The path that it changes.
@@ -145,11 +145,12 @@ impl Performer<'_> {
             Action::MakeDirectory { path } => root.make_directory(path)?,
             Action::Write { path, resource, contents } => self.write(path, resource, contents)?,
             Action::Create { path, resource } => {
-                root.put_special(path, special_of(resource), attributes_of(resource, true))?;
+                root.put_special(path, special_of(resource), attributes_of(resource, self.options.others))?;
             }
             Action::Link { path, to } => root.put_link(path, to)?,
             Action::SetAttributes { path, resource, fresh } => {
-                let attributes = attributes_of(resource, self.plan.prune || *fresh);
+                let others = if self.plan.prune || *fresh { self.options.others } else { Others::Stay };
+                let attributes = attributes_of(resource, others);
                 match resource.mode.file_type() {
                     FileType::Symlink => root.set_owner(path, attributes)?,
                     FileType::Directory => root.set_attributes(path, FileType::Directory, attributes)?,
@@ -184,7 +185,7 @@ impl Performer<'_> {
 
     fn write(&self, path: &[u8], resource: &Resource, contents: &Contents) -> Result<(), Unresolved> {
         let Some(digest) = resource.digest else { return Ok(()) };
-        let attributes = attributes_of(resource, true);
+        let attributes = attributes_of(resource, self.options.others);
         if self.options.in_place && *contents == Contents::Source && self.fits(path, resource)? {
             let mut source = self.open(path, resource, contents).map_err(Unresolved::Source)?;
             match self.root.overwrite_file(path, &mut *source, (digest, resource.size), attributes) {
@@ -283,13 +284,13 @@ impl From<Error> for Unresolved {
     }
 }
 
-fn attributes_of(resource: &Resource, remove_others: bool) -> Attributes<'_> {
+fn attributes_of(resource: &Resource, others: Others) -> Attributes<'_> {
     Attributes {
         uid: resource.uid,
         gid: resource.gid,
         permissions: resource.mode.permissions(),
         xattrs: &resource.xattrs,
-        remove_others,
+        others,
     }
 }
 

@@ -5,18 +5,18 @@
 //! whose other paths are right by then; last the attributes of directories, deepest first, because a directory
 //! that is created or written to must stay writable until then.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Read;
 use std::rc::Rc;
 
 use super::{Action, ApplyOptions, ApplyPlan, Contents};
 use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::inode::{FileType, Xattr};
+use crate::inode::FileType;
 use crate::manifest::{ManifestEntry, Resource};
 use crate::ops::compare::compare;
 use crate::ops::finding::{Finding, FindingKind};
-use crate::ops::verify::{Pair, VerifyOptions, join};
+use crate::ops::rules::{Exact, Rules};
+use crate::ops::verify::{Pair, VerifyOptions, join_by};
 use crate::tree::{InodeId, Progress, Root};
 
 /// Compares and plans; changes nothing.
@@ -24,27 +24,23 @@ use crate::tree::{InodeId, Progress, Root};
 /// # Errors
 /// The manifest is invalid, or lacks the directory that holds one of its paths; the tree can't be read.
 pub fn plan(root: &Root, manifest: impl Read, options: &ApplyOptions, progress: &Progress) -> Result<ApplyPlan> {
-    plan_where(root, manifest, options, progress, &mut |_| true)
+    plan_by(&Exact, root, manifest, options, progress)
 }
 
-/// The same, for those differences only that `matters` says yes to.
+/// The same, for those differences only that count by the rules.
 ///
 /// # Errors
-/// As [`plan`].
-pub fn plan_where(
+/// As [`plan`]; what the rules fail with.
+pub fn plan_by(
+    rules: &dyn Rules,
     root: &Root,
     manifest: impl Read,
     options: &ApplyOptions,
     progress: &Progress,
-    matters: &mut dyn FnMut(&Pair<'_>) -> bool,
 ) -> Result<ApplyPlan> {
     let mut planner = Planner { options: options.clone(), ..Planner::default() };
     let verify = VerifyOptions { threads: options.threads, skip: options.skip.clone(), subset: false };
-    let mut entries = 0;
-    join(root, manifest, &verify, progress, &mut |pair| {
-        entries += 1;
-        if matters(&pair) { planner.take(pair) } else { Ok(()) }
-    })?;
+    let entries = join_by(rules, root, manifest, &verify, progress, &mut |pair| planner.take(pair))?;
     let mut plan = planner.finish();
     (plan.entries, plan.bytes) = (entries, progress.bytes());
     Ok(plan)
@@ -154,7 +150,6 @@ impl Planner {
     fn both(&mut self, entry: &ManifestEntry, found: &Resource, link: Option<(InodeId, u64)>) -> Result<()> {
         let mut differences = Differences::default();
         let mut type_differs = None;
-        let (entry, found) = (&self.with_left(entry, found), found);
         compare(entry.path(), &entry.resource, found, !self.options.prune, &mut |finding| {
             match finding.kind {
                 FindingKind::Type => type_differs = Some(finding),
@@ -177,20 +172,6 @@ impl Planner {
             self.mend(entry, differences, shared);
         }
         Ok(())
-    }
-
-    /// What is expected, with those of the found xattrs that are left alone.
-    fn with_left<'e>(&self, entry: &'e ManifestEntry, found: &Resource) -> Cow<'e, ManifestEntry> {
-        let is_left = |xattr: &Xattr| self.options.leave_xattrs.iter().any(|name| name.as_bytes() == xattr.name);
-        let left: Vec<_> = found.xattrs.iter().filter(|xattr| is_left(xattr)).cloned().collect();
-        if left.is_empty() {
-            return Cow::Borrowed(entry);
-        }
-        let mut resource = (*entry.resource).clone();
-        resource.xattrs.retain(|xattr| !is_left(xattr));
-        resource.xattrs.extend(left);
-        resource.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-        Cow::Owned(entry.with(resource))
     }
 
     /// Notes whose inode it is; false if it is another resource's already.

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a host puts on files by itself, and which of an image's extended attributes it keeps.
+//!
+//! **An attribute that no layer carries is the host's, not damage**, unless it is of a kind that images bring. Security
+//! modules label every file, network filesystems show access lists, btrfs shows its compression, XFS shows POSIX ACLs a
+//! second time: all of that may come, change and go without a byte of the image being different.
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+/// Namespaces, or single attributes, that images bring; everything else is the host's.
+const IMAGE: [&[u8]; 4] = [b"user.", b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"];
+
+/// Begins the names of what overlayfs keeps in a layer's directory: the second where it is mounted with `userxattr`, as
+/// in a user namespace.
+const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+
+/// Attributes that a security module rewrites, by the beginning of their names, and what exists where it is active.
+const REWRITTEN: [(&[u8], &str); 4] = [
+    (b"security.selinux", "/sys/fs/selinux/enforce"),
+    (b"security.SMACK64", "/sys/fs/smackfs/load2"),
+    (b"security.ima", "/sys/kernel/security/ima"),
+    (b"security.evm", "/sys/kernel/security/evm"),
+];
+
+/// For each of [`REWRITTEN`], whether the module is active. Asked once: none of them comes or goes at run time.
+static ACTIVE: LazyLock<[bool; REWRITTEN.len()]> =
+    LazyLock::new(|| REWRITTEN.map(|(_, path)| Path::new(path).exists()));
+
+/// Whether an extended attribute of this name is the host's own, overlayfs' among them.
+pub fn owns(name: &[u8]) -> bool {
+    is_overlays(name)
+        || !IMAGE
+            .iter()
+            .any(|image| name.strip_prefix(*image).is_some_and(|rest| image.ends_with(b".") || rest.is_empty()))
+}
+
+/// Whether an extended attribute is one that overlayfs keeps in a layer's directory, in either of its namespaces.
+pub fn is_overlays(name: &[u8]) -> bool {
+    overlays(name).is_some()
+}
+
+/// What overlayfs calls one of its extended attributes, without the namespace.
+pub fn overlays(name: &[u8]) -> Option<&[u8]> {
+    OVERLAY.iter().find_map(|prefix| name.strip_prefix(*prefix))
+}
+
+/// Whether an attribute that a layer carries can be expected on the disk as it was written: not where a security
+/// module of this host rewrites it.
+pub fn keeps(name: &[u8]) -> bool {
+    keeps_with(name, &*ACTIVE)
+}
+
+fn keeps_with(name: &[u8], active: &[bool]) -> bool {
+    !REWRITTEN.iter().zip(active).any(|((begin, _), active)| *active && name.starts_with(begin))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_images_bring_is_not_the_hosts() {
+        for name in [
+            "security.selinux",
+            "security.SMACK64EXEC",
+            "security.ima",
+            "security.evm",
+            "security.sehash",
+            "security.capability2",
+            "system.nfs4_acl",
+            "system.posix_acl_access_2",
+            "btrfs.compression",
+            "lustre.lov",
+            "trusted.SGI_ACL_FILE",
+            "com.apple.provenance",
+            "trusted.overlay.origin",
+            "user.overlay.impure",
+        ] {
+            assert!(owns(name.as_bytes()), "{name}");
+        }
+        for name in [
+            "user.origin",
+            "user.overlays",
+            "security.capability",
+            "system.posix_acl_access",
+            "system.posix_acl_default",
+        ] {
+            assert!(!owns(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_label_is_kept_where_no_module_rewrites_it() {
+        let active = [true, false, false, false];
+        assert!(!keeps_with(b"security.selinux", &active));
+        assert!(keeps_with(b"security.SMACK64", &active));
+        assert!(keeps_with(b"security.capability", &[true; 4]));
+        assert!(keeps_with(b"user.origin", &[true; 4]));
+    }
+}

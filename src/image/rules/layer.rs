@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One layer's own directory.
+
+use std::path::PathBuf;
+
+use super::below::{Below, OfImage, OnDisk};
+use super::kept::{Hosts, Kept};
+use super::{differs, settle_plain};
+use crate::error::Result;
+use crate::inode::FileType;
+use crate::layer::{Rootfs, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode};
+use crate::manifest::Resource;
+use crate::ops::{Rules, Settled};
+use crate::tree::Root;
+
+/// What the image says of a layer.
+struct Said<'a> {
+    rootfs: &'a Rootfs,
+    /// Counted from 0.
+    layer: usize,
+    /// It may have been unpacked without the layers below it.
+    alone: bool,
+}
+
+/// Which differences of a layer's own directory count: those that change what is shown, by itself or through it.
+pub struct LayerRules<'a> {
+    own: &'a Root,
+    kept: Kept<'a>,
+    below: Box<dyn Below + 'a>,
+    said: Option<Said<'a>>,
+}
+
+impl<'a> LayerRules<'a> {
+    /// For the layer of an image, counted from 0, whose directory is `own`. It may have been unpacked `alone`, without
+    /// the layers below it: then a directory that no entry of its tar describes may be a plain one.
+    pub fn of_image(rootfs: &'a Rootfs, layer: usize, own: &'a Root, alone: bool, hosts: Hosts) -> Self {
+        let said = Some(Said { rootfs, layer, alone });
+        Self { own, kept: Kept::new(own, hosts), below: Box::new(OfImage { rootfs, layers: layer }), said }
+    }
+
+    /// For a layer that is compared with its seal; `below` are the directories of the layers below it, nearest first.
+    pub fn of_seal(own: &'a Root, below: Vec<PathBuf>, hosts: Hosts) -> Self {
+        Self { own, kept: Kept::new(own, hosts), below: Box::new(OnDisk::new(below)), said: None }
+    }
+
+    /// Whether an attribute was expected and found that was not recorded with what was found.
+    pub fn found_unrecorded(&self) -> bool {
+        self.kept.found_unrecorded()
+    }
+
+    fn both(&self, path: &[u8], expected: &Resource, found: &Resource) -> Result<Settled> {
+        if is_whiteout(expected) && is_whiteout(found) {
+            return Ok(Settled::Same);
+        }
+        if expected.mode.file_type() != found.mode.file_type() {
+            return Ok(Settled::Differs);
+        }
+        let mut settled = Resource { xattrs: self.kept.settle(expected, Some(found))?, ..expected.clone() };
+        if expected.mode.file_type() == FileType::Directory {
+            self.settle_mark(path, expected, found, &mut settled)?;
+            self.settle_implied(path, found, &mut settled)?;
+        }
+        // The contents are those of the layers below, which are compared where they are.
+        if is_metacopy(found) && self.below.resource(path).is_some_and(|below| below.digest == expected.digest) {
+            (settled.size, settled.digest) = (found.size, found.digest);
+        }
+        Ok(Settled::Expect(Box::new(settled)))
+    }
+
+    /// The mark of an opaque directory may be there or not, by either name, where that changes nothing.
+    fn settle_mark(&self, path: &[u8], expected: &Resource, found: &Resource, settled: &mut Resource) -> Result<()> {
+        let (wanted, there) = (is_opaque(&expected.xattrs), is_opaque(&found.xattrs));
+        if wanted == there || !self.shows_through(path)? {
+            settled.xattrs.retain(|xattr| !is_opaque_name(&xattr.name));
+            settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_opaque_name(&xattr.name)).cloned());
+            settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        Ok(())
+    }
+
+    /// A directory that no entry describes may be as the layers below have it, or plain.
+    fn settle_implied(&self, path: &[u8], found: &Resource, settled: &mut Resource) -> Result<()> {
+        let Some(said) = self.said.as_ref().filter(|said| said.alone) else { return Ok(()) };
+        if said.rootfs.own(said.layer, path).is_some_and(|(_, unpacked)| !unpacked) {
+            let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            let above = said.rootfs.own(said.layer, &path[..slash]).map(|(above, _)| above);
+            settle_plain(settled, found, above.as_ref());
+        }
+        Ok(())
+    }
+
+    fn missing(&self, path: &[u8], expected: &Resource) -> Result<Settled> {
+        if is_whiteout(expected) && (self.below.shows(path)?.is_none() || self.is_hidden(path)?) {
+            return Ok(Settled::Same);
+        }
+        let xattrs = self.kept.settle(expected, None)?;
+        Ok(Settled::Expect(Box::new(Resource { xattrs, ..expected.clone() })))
+    }
+
+    fn extra(&self, path: &[u8], found: &Resource) -> Result<Settled> {
+        let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        // What lies in an extra directory goes with it.
+        if slash > 0 && !self.expects_directory(&path[..slash]) {
+            return Ok(Settled::Differs);
+        }
+        if found.mode.file_type() == FileType::Socket {
+            return Ok(Settled::Same);
+        }
+        let shown = match &self.said {
+            Some(said) => said.rootfs.find_in(said.layer + 1, path).map(|found| found.resource),
+            None if is_whiteout(found) && self.below.shows(path)?.is_none() => return Ok(Settled::Same),
+            None => return Ok(Settled::Differs),
+        };
+        Ok(match shown {
+            // Nothing is to be seen there, and nothing is.
+            None if is_whiteout(found) => Settled::Same,
+            // Copied up from a layer below, and still the same: what is shown is what should be.
+            Some(shown) if !is_whiteout(found) && self.is_copy(path, &shown, found)? => Settled::Same,
+            _ => Settled::Differs,
+        })
+    }
+
+    fn is_copy(&self, path: &[u8], shown: &Resource, found: &Resource) -> Result<bool> {
+        if shown.mode.file_type() != found.mode.file_type() {
+            return Ok(false);
+        }
+        Ok(match self.both(path, shown, found)? {
+            Settled::Same => true,
+            Settled::Differs => !differs(shown, found),
+            Settled::Expect(shown) => !differs(&shown, found),
+        })
+    }
+
+    /// Whether a directory has to be there, or may be as a copy of what is below.
+    fn expects_directory(&self, path: &[u8]) -> bool {
+        let is_directory = |resource: &Resource| resource.mode.file_type() == FileType::Directory;
+        match &self.said {
+            None => true,
+            Some(said) => said.rootfs.find_in(said.layer + 1, path).is_some_and(|found| is_directory(&found.resource)),
+        }
+    }
+
+    /// Whether what the layers below show in a directory, and this one does not hide name by name, is anything: then a
+    /// mark on the directory counts.
+    fn shows_through(&self, directory: &[u8]) -> Result<bool> {
+        let directory = if directory == b"/" { b"" } else { directory };
+        for name in self.below.names(directory)? {
+            let path = [directory, b"/", &name].concat();
+            match self.own.metadata(&path)? {
+                None => return Ok(true),
+                Some(found) if found.file_type != FileType::Directory => {}
+                Some(_) if is_opaque(&self.own.xattrs(&path, FileType::Directory)?) => {}
+                Some(_) if self.below.shows(&path)? == Some(FileType::Directory) => {
+                    if self.shows_through(&path)? {
+                        return Ok(true);
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the layer's directory, as it is, hides a path of the layers below by what lies above the path.
+    fn is_hidden(&self, path: &[u8]) -> Result<bool> {
+        for above in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]) {
+            match self.own.metadata(above)? {
+                None => return Ok(false),
+                Some(found) if found.file_type != FileType::Directory || is_whiteout_inode(&found) => return Ok(true),
+                Some(_) if is_opaque(&self.own.xattrs(above, FileType::Directory)?) => return Ok(true),
+                Some(_) => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Rules for LayerRules<'_> {
+    fn settle(&self, path: &[u8], expected: Option<&Resource>, found: Option<&Resource>) -> Result<Settled> {
+        match (expected, found) {
+            // No layer describes the root.
+            _ if path == b"/" && self.said.is_some() => Ok(Settled::Same),
+            (Some(expected), Some(found)) => self.both(path, expected, found),
+            (Some(expected), None) => self.missing(path, expected),
+            (None, Some(found)) => self.extra(path, found),
+            (None, None) => Ok(Settled::Same),
+        }
+    }
+}
