@@ -399,7 +399,9 @@ case_interrupted_it_is_finished_by_the_next() {
 	for n in 1 3 5 7 9; do
 		for file in "$directory"/many/*; do printf 'damaged\n' >"$file"; done
 		mkdir "$directory/many/more" && touch "$directory"/many/more/{1..100}
-		repair "$ODD:hundreds" --snapshotter overlayfs >changes 2>&1 &
+		# The program itself: of a function the shell around it would be killed, and not the program.
+		(exec continuity --containerd-address "$containerd_socket" image repair --root "$work/state" \
+			--snapshotter overlayfs "$ODD:hundreds" >changes 2>&1) &
 		pid=$!
 		# It has begun to change something, and is somewhere in it.
 		wait_until 20 grep -q '^write' changes || fail "$(cat changes)"

@@ -148,3 +148,6 @@ fn differs(expected: &Resource, found: &Resource) -> bool {
     };
     compare(&[], expected, found, false, &mut note).is_err() || any
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,9 @@ const WHITEOUT: &[u8] = b"whiteout";
 /// Marks a file whose contents are those of the layers below.
 const METACOPY: &[u8] = b"metacopy";
 
+/// Marks what was copied up from a layer below.
+const ORIGIN: &[u8] = b"origin";
+
 /// The value of [`OPAQUE`] that hides; another one says that there may be whiteouts that are no devices.
 const YES: &[u8] = b"y";
 
@@ -42,6 +45,11 @@ pub fn is_opaque_name(name: &[u8]) -> bool {
 /// Whether it is an inode whose contents are those of the layers below.
 pub fn is_metacopy(resource: &Resource) -> bool {
     resource.mode.file_type() == FileType::Regular && marked(&resource.xattrs, METACOPY)
+}
+
+/// Whether overlayfs copied it up from a layer below.
+pub fn is_copied_up(resource: &Resource) -> bool {
+    marked(&resource.xattrs, ORIGIN)
 }
 
 /// Whether it hides what lies beneath it: a character device 0,0, whatever its attributes, or an empty file with the

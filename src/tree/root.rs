@@ -165,8 +165,10 @@ impl Root {
     /// As [`Root::parent`].
     pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
         let failed = |e: Errno| Error::io("readdir", Path::new(OsStr::from_bytes(path)), e);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(self.directory(path)?, c".", flags, Mode::empty()).map_err(failed)?;
         let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(self.directory(path)?).map_err(failed)? {
+        for entry in rustix::fs::Dir::new(directory).map_err(failed)? {
             let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
             if !matches!(name.as_slice(), b"." | b"..") {
                 names.push(name);

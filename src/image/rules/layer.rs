@@ -8,7 +8,7 @@ use super::kept::{Hosts, Kept};
 use super::{differs, settle_plain};
 use crate::error::Result;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode};
+use crate::layer::{Rootfs, is_copied_up, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
 use crate::tree::Root;
@@ -114,8 +114,8 @@ impl<'a> LayerRules<'a> {
         Ok(match shown {
             // Nothing is to be seen there, and nothing is.
             None if is_whiteout(found) => Settled::Same,
-            // Copied up from a layer below, and still the same: what is shown is what should be.
-            Some(shown) if !is_whiteout(found) && self.is_copy(path, &shown, found)? => Settled::Same,
+            // Still the same as below: what is shown is what should be.
+            Some(shown) if is_copied_up(found) && self.is_copy(path, &shown, found)? => Settled::Same,
             _ => Settled::Differs,
         })
     }
