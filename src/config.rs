@@ -55,12 +55,14 @@ pub struct ImageLimits {
     pub max_entries: u64,
     /// Bytes of one layer, uncompressed.
     pub max_bytes: u64,
+    /// Bytes of the window of a zstd frame; 0 goes by the memory there is.
+    pub max_window: u64,
 }
 
 impl Default for ImageLimits {
     fn default() -> Self {
-        let Limits { entries, bytes } = Limits::default();
-        Self { max_entries: entries, max_bytes: bytes }
+        let Limits { entries, bytes, window } = Limits::default();
+        Self { max_entries: entries, max_bytes: bytes, max_window: window }
     }
 }
 
@@ -168,7 +170,8 @@ impl Config {
 
     /// How images are asked for; the namespace is that of each request. None if nobody is asked.
     pub fn images(&self) -> Option<ImageSettings> {
-        let limits = Limits { entries: self.image.max_entries, bytes: self.image.max_bytes };
+        let ImageLimits { max_entries, max_bytes, max_window } = self.image;
+        let limits = Limits { entries: max_entries, bytes: max_bytes, window: max_window };
         (!self.containerd_address.as_os_str().is_empty()).then(|| ImageSettings {
             address: self.containerd_address.clone(),
             namespace: String::new(),
@@ -252,7 +255,7 @@ mod tests {
         let config = parse(
             "root = '/r'\nsnapshots_address = '/s'\naddress = '/a'\nlog_level = 'debug'\n\
              containerd_address = '/c'\nthreads = 3\n[verify]\non_prepare = 'off'\non_view = 'off'\naction = 'warn'\n\
-             deadline = '500ms'\nrepair = 'auto'\n[image]\nmax_entries = 5\nmax_bytes = 6\n",
+             deadline = '500ms'\nrepair = 'auto'\n[image]\nmax_entries = 5\nmax_bytes = 6\nmax_window = 7\n",
         );
         let verify = Verify {
             on_prepare: Check::Off,
@@ -269,13 +272,13 @@ mod tests {
             containerd_address: "/c".into(),
             threads: 3,
             verify,
-            image: ImageLimits { max_entries: 5, max_bytes: 6 },
+            image: ImageLimits { max_entries: 5, max_bytes: 6, max_window: 7 },
         };
         let policy = expected.policy();
         let expected_limits = expected.images().unwrap().limits;
         assert_eq!(config.unwrap(), expected);
         assert_eq!((policy.on_prepare, policy.action, policy.threads), (Check::Off, Action::Warn, 3));
-        assert_eq!(expected_limits, Limits { entries: 5, bytes: 6 });
+        assert_eq!(expected_limits, Limits { entries: 5, bytes: 6, window: 7 });
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct LayerOptions {
     /// Most bytes of one layer, uncompressed
     #[arg(long, value_name = "N", default_value_t = Limits::default().bytes)]
     max_bytes: u64,
+    /// Most bytes of a zstd window, up to 512 MiB; 0 for half of the memory
+    #[arg(long, value_name = "N", default_value_t = Limits::default().window)]
+    max_window: u64,
     /// Hashing threads; 0 for the cores, at most four
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -72,7 +75,7 @@ impl LayerOptions {
         Ok(Images::connect(ImageSettings {
             address: global.containerd_address.clone(),
             namespace: global.namespace.clone(),
-            limits: Limits { entries: self.max_entries, bytes: self.max_bytes },
+            limits: Limits { entries: self.max_entries, bytes: self.max_bytes, window: self.max_window },
             threads: self.threads,
         })?)
     }

@@ -2,10 +2,16 @@
 //! Layers, one over the other, as containerd unpacks them.
 //!
 //! [`tree`] is a filesystem in memory with digests for contents; [`unpack`] does to it what containerd does to a
-//! directory, call by call; [`merged`] looks at several of them as overlayfs would; [`recorded`] keeps a layer for
-//! another image.
+//! [`disk`], call by call: a directory, or a mounted overlay ([`overlay_mount`]). [`attributes`] and [`acl`] are what
+//! the kernel makes of attributes, [`path`] is how names are resolved. [`merged`] looks at several trees as overlayfs
+//! would; [`recorded`] keeps a layer for another image.
 
+mod acl;
+mod attributes;
+mod disk;
 mod merged;
+mod overlay_mount;
+mod path;
 mod recorded;
 mod tree;
 mod unpack;
@@ -15,8 +21,9 @@ use std::io::{Read, Write};
 pub use self::recorded::Recorded;
 
 use self::merged::Merged;
+use self::overlay_mount::OverlayMount;
 use self::tree::Tree;
-use self::unpack::Unpack;
+use self::unpack::{Unpack, Whiteouts};
 use super::{Entry, EntryKind, Expected, Limits, read};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
@@ -35,6 +42,9 @@ pub enum Unpacking {
     Overlay,
     /// Each layer into a directory that shows the layers below it: native, btrfs.
     Mounted,
+    /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted, whose
+    /// upper layer the kernel writes.
+    Kernel,
 }
 
 /// What lies at a path of the root filesystem.
@@ -150,7 +160,7 @@ impl Rootfs {
     /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`]); what `out` fails with.
     pub fn write_layer_manifest(&self, layer: usize, out: impl Write) -> Result<u64> {
         match (self.unpacking, self.trees.get(layer)) {
-            (Unpacking::Overlay, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
+            (Unpacking::Overlay | Unpacking::Kernel, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
             _ => Err(Error::new(ErrorKind::InvalidInput, format!("layer {layer} has no directory of its own"))),
         }
     }
@@ -160,7 +170,7 @@ impl Rootfs {
     }
 
     fn begin(&mut self) {
-        if self.trees.is_empty() || self.unpacking == Unpacking::Overlay {
+        if self.trees.is_empty() || self.unpacking != Unpacking::Mounted {
             self.trees.push(Tree::new());
         }
         self.layers += 1;
@@ -173,11 +183,24 @@ impl Rootfs {
                 format!("the layers hold more than {} entries (max_entries allows more)", self.limits.entries);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let Some((tree, parents)) = self.trees.split_last_mut() else { return Ok(()) };
+        let layer = self.layers.saturating_sub(1) as u32;
+        let devices = self.unpacking != Unpacking::Kernel;
+        if self.unpacking == Unpacking::Kernel && self.trees.len() > 1 {
+            let disk = &mut OverlayMount { trees: &mut self.trees, layer };
+            return Unpack { disk, whiteouts: Whiteouts::Remove, devices, layer }.apply(entry, digest);
+        }
+        let Some((disk, parents)) = self.trees.split_last_mut() else { return Ok(()) };
         // The first layer's mount is a directory, with every snapshotter.
-        let overlay = self.unpacking == Unpacking::Overlay && !parents.is_empty();
-        Unpack { tree, parents, overlay, layer: self.layers - 1 }.apply(entry, digest)
+        let whiteouts = match self.unpacking {
+            Unpacking::Overlay if !parents.is_empty() => Whiteouts::Devices(parents),
+            _ => Whiteouts::Remove,
+        };
+        Unpack { disk, whiteouts, devices, layer }.apply(entry, digest)
     }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why)
 }
 
 /// Hashes contents, with one buffer for all of them.
