@@ -6,10 +6,11 @@ use std::fs::File;
 
 use super::derive::{of_layer, spool};
 use super::rules::unpacked_alone;
+use super::view::unpacking_here;
 use super::{Hosts, Images, LayerRef, LayerRules};
 use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{Rootfs, Unpacking};
+use crate::layer::Rootfs;
 use crate::snapshotter::Labels;
 use crate::tree::{Progress, Root};
 
@@ -88,7 +89,7 @@ impl Images {
             }
             let mut failed = None;
             let mut below = None;
-            let derived = self.rootfs_watched(&image, Unpacking::Overlay, progress, &mut |rootfs, layer| {
+            let derived = self.rootfs_watched(&image, unpacking_here(), progress, &mut |rootfs, layer| {
                 if failed.is_none() && left.remove(&layer.chain_id) {
                     let explained = Explained { image: &image.name, layer: LayerRef::of(layer), below, rootfs };
                     failed = take(layer.chain_id, &explained).err();

@@ -25,11 +25,11 @@ use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
 use super::rules::Origin;
 use super::verify::Subject;
-use super::view::unpacking_of;
+use super::view::{unpacking_here, unpacking_of};
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
 use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{OPAQUE_NAMES, Rootfs, Unpacking};
+use crate::layer::{OPAQUE_NAMES, Rootfs};
 use crate::ops::{Action, PerformOptions, Performed};
 use crate::snapshotter::Labels;
 use crate::tree::{Others, Progress};
@@ -207,7 +207,7 @@ impl Images {
             let message = format!("no image of namespace {} explains {chain}", self.client.namespace());
             Error::new(ErrorKind::FailedPrecondition, message)
         })?;
-        let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
+        let rootfs = self.rootfs(&image, unpacking_here(), progress)?;
         let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
         let origin = Origin::of_layer(image.layers.len() - 1, labels);
         let mut unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, origin, parts };

@@ -127,10 +127,11 @@ impl Rules for RootfsRules<'_> {
     }
 }
 
-/// Takes a directory that no entry describes for what is expected if it is as mkdir makes it beneath `above`.
+/// Takes a directory that no entry describes for what is expected if it is as containerd makes it beneath `above`: of
+/// that, it inherits the group.
 fn settle_plain(settled: &mut Resource, found: &Resource, above: Option<&Resource>) {
     let inherited = above.filter(|above| above.mode.permissions() & SETGID != 0);
-    let mode = Mode::new(FileType::Directory, PLAIN_MODE | inherited.map_or(0, |_| SETGID));
+    let mode = Mode::new(FileType::Directory, PLAIN_MODE);
     let owner = (0, inherited.map_or(0, |above| above.gid));
     if (found.uid, found.gid) == owner && found.mode == mode && found.xattrs.iter().all(|xattr| host::owns(&xattr.name))
     {

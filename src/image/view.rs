@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Images;
 use crate::containerd::{ChainId, Lease};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::layer::Unpacking;
 use crate::mount::{self, Mount};
 use crate::tree::Root;
@@ -65,9 +66,19 @@ fn needs_mount_manager(mount: &Mount) -> bool {
 
 /// How the layers beneath these mounts were unpacked.
 pub(super) fn unpacking_of(mounts: &[Mount]) -> Unpacking {
-    match mounts.iter().any(|mount| mount.kind == "overlay") {
-        true => Unpacking::Overlay,
-        false => Unpacking::Mounted,
+    match mounts.iter().find(|mount| mount.kind == "overlay") {
+        // The mark of an overlay in a user namespace, where containerd unpacks through the mount.
+        Some(overlay) if overlay.options.iter().any(|option| option == "userxattr") => Unpacking::Kernel,
+        Some(_) => Unpacking::Overlay,
+        None => Unpacking::Mounted,
+    }
+}
+
+/// How layers of our own snapshotter were unpacked, which runs where containerd does.
+pub(super) fn unpacking_here() -> Unpacking {
+    match host::in_user_namespace() {
+        true => Unpacking::Kernel,
+        false => Unpacking::Overlay,
     }
 }
 
