@@ -13,8 +13,10 @@ mod container;
 mod derive;
 mod explain;
 mod list;
+mod mount_points;
 mod repair;
 mod trace;
+mod unpacked;
 mod verify;
 mod view;
 
@@ -50,7 +52,7 @@ pub struct ImageSettings {
 pub struct Selection {
     /// Name of a snapshotter; none means every one that has the image unpacked.
     pub snapshotter: Option<String>,
-    /// None means this machine's.
+    /// None means every one that is unpacked.
     pub platform: Option<Platform>,
 }
 
