@@ -55,8 +55,8 @@ impl Outcome {
 }
 
 /// What the commands that read a manifest say about it in their help.
-const ABOUT_DIGESTS: &str = "A manifest that was cut off at the end of a resource is a valid manifest of less. Only its \
-                             digest shows that: `sha256sum FILE`, or what `image manifest` prints, given as --digest.";
+const ABOUT_DIGESTS: &str = "A manifest that is cut off between two resources is a valid, shorter manifest: only its digest \
+                             shows that (--digest sha256:...).";
 
 const EXIT_DIFFERENCES: u8 = 1;
 const EXIT_COULD_NOT_CHECK: u8 = 2;

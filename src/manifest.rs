@@ -15,7 +15,7 @@ pub mod text;
 mod wire;
 mod writer;
 
-use std::io::{self, Cursor, Read};
+use std::io::{Cursor, Read};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -26,15 +26,15 @@ pub use reader::Reader;
 pub use resource::Resource;
 pub use writer::Writer;
 
-/// Refuses a manifest without resources: what is compared with nothing is proven to be nothing, and a command that
-/// failed writes no less. The rest of the source follows what was read of it.
+/// Refuses a manifest without resources, which a command that failed may have written: nothing is no proof. Gives back
+/// all of the source; `name` is what an error calls it.
 ///
 /// # Errors
 /// `InvalidInput` if it has none; `Io` if the source fails.
-pub fn with_resources<R: Read>(source: R) -> Result<impl Read> {
+pub fn with_resources<R: Read>(source: R, name: &str) -> Result<impl Read + use<R>> {
     match has_resources(source)? {
         (true, source) => Ok(source),
-        (false, _) => Err(Error::new(ErrorKind::InvalidInput, "it has no resources")),
+        (false, _) => Err(Error::new(ErrorKind::InvalidInput, format!("{name} has no resources"))),
     }
 }
 
@@ -42,7 +42,7 @@ pub fn with_resources<R: Read>(source: R) -> Result<impl Read> {
 ///
 /// # Errors
 /// `Io` if the source fails.
-pub fn has_resources<R: Read>(mut source: R) -> Result<(bool, io::Chain<Cursor<Vec<u8>>, R>)> {
+pub fn has_resources<R: Read>(mut source: R) -> Result<(bool, impl Read + use<R>)> {
     let mut first = Vec::new();
     // The bytes of a manifest are resources, and nothing else.
     let read = source.by_ref().take(1).read_to_end(&mut first);
@@ -61,10 +61,10 @@ mod tests {
     fn a_manifest_without_resources_is_refused() {
         let read = |source: &[u8]| {
             let mut read = Vec::new();
-            with_resources(source).map(|mut source| source.read_to_end(&mut read))?.unwrap();
+            with_resources(source, "manifest a").map(|mut source| source.read_to_end(&mut read))?.unwrap();
             Ok::<_, Error>(read)
         };
-        assert_eq!(read(b"").unwrap_err().to_string(), "it has no resources");
+        assert_eq!(read(b"").unwrap_err().to_string(), "manifest a has no resources");
         for manifest in [&b"x"[..], b"several bytes"] {
             assert_eq!(read(manifest).unwrap(), manifest);
         }

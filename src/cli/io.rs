@@ -12,7 +12,7 @@ use tempfile::{NamedTempFile, SpooledTempFile};
 
 use super::Global;
 use crate::digest::{Digest, HashingStream};
-use crate::error::Escaped;
+use crate::error::{ErrorKind, Escaped};
 use crate::manifest::{Reader, with_resources};
 use crate::tree::{InodeId, TEMPORARY_PREFIX};
 
@@ -58,9 +58,9 @@ pub fn open_with_resources(
     if allow_empty {
         return Ok((source, id));
     }
-    let source = with_resources(source).map_err(|error| {
-        let error = error.context(name_of(path));
-        anyhow!("{error} (if an empty directory is meant, say --allow-empty)")
+    let source = with_resources(source, &name_of(path)).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => anyhow!("{error} (see --allow-empty)"),
+        _ => error.into(),
     })?;
     Ok((Box::new(source), id))
 }

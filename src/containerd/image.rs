@@ -82,7 +82,7 @@ impl Layer {
         if !media_type.contains("encrypted") {
             return Ok(());
         }
-        let message = format!("blob {} is encrypted ({})", self.blob.digest, Escaped(media_type.as_bytes()));
+        let message = format!("{} is encrypted ({})", self.blob.digest, Escaped(media_type.as_bytes()));
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
@@ -165,7 +165,7 @@ pub(super) trait Documents {
     /// One document, checked against its digest.
     fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
 
-    /// Whether there should be such a blob: it was fetched, and nobody has removed it.
+    /// Whether the content store has a record of the blob: it was fetched and not removed since.
     fn knows(&self, digest: &Digest) -> Result<bool>;
 }
 
@@ -229,11 +229,12 @@ fn candidate(documents: &dyn Documents, record: &ImageRecord, entry: Entry) -> O
         Err(error) => return Some(Found::Unreadable(error)),
     };
     let image = match read_manifest(documents, &descriptor) {
-        Err(error) if is_absent(documents, &error, &descriptor) => return Some(Found::Absent(error)),
         Err(error) => Err(error),
         Ok(manifest) => image_of(documents, record, &descriptor, &manifest),
     };
     match image {
+        // Also if it was collected after it was read, and its config before.
+        Err(error) if is_absent(documents, &error, &descriptor) => Some(Found::Absent(error)),
         Ok(image) => Some(Found::Image(image)),
         Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
             log::debug!("{}: {error}", named(record));

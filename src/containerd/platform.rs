@@ -90,7 +90,7 @@ const ARM64_LAST: [(u8, u8); 2] = [(8, 9), (9, 7)];
 /// Revisions of the 8th version that the first of the 9th has.
 const ARM64_NINE: u8 = 5;
 
-/// The variants of 64-bit ARM that one runs besides its own, the best first: none for one that nobody knows.
+/// The variants of 64-bit ARM that one runs besides its own, the best first: none for an unknown one.
 fn arm64_below(variant: &str) -> Vec<String> {
     let version = variant.strip_prefix('v').map_or("8", |version| version);
     let (major, minor) = version.split_once('.').unwrap_or((version, "0"));

@@ -111,11 +111,10 @@ impl Engine {
         let root = self.open_target(target)?;
         match manifest {
             ManifestName::Path(path) => {
-                let source = with_resources(source)
-                    .map_err(|error| error.context(format!("manifest {}", Escaped::path(path))))?;
+                let source = with_resources(source, &format!("manifest {}", Escaped::path(path)))?;
                 ops::verify(&root, source, options, progress, report)
             }
-            // What the daemon has stored itself is what it says; of an empty layer, it is empty.
+            // What the daemon stores has a digest to be what it is; that of an empty layer has no resources.
             _ => ops::verify(&root, source, options, progress, report),
         }
     }

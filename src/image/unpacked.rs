@@ -3,8 +3,8 @@
 //!
 //! What is unpacked decides, not what we would have taken: every manifest of an image whose top layer is a committed
 //! snapshot is meant, for whatever platform it is. Not unpacked is what is known not to be. If a manifest or config is
-//! gone, nobody knows what was unpacked of it: that is no answer, and never "not unpacked". What was never fetched is
-//! no question: an index lists many platforms.
+//! gone, it cannot be told what was unpacked of it: that is no answer, and never "not unpacked". What was never fetched
+//! is no question: an index lists many platforms.
 
 use super::verify::chain_of;
 use super::{Images, Selection};

@@ -158,12 +158,17 @@ impl Images {
     ) -> Result<Vec<Subject>> {
         let mut subjects = Vec::new();
         for record in self.client.images()? {
-            match self.unpacked(&record, selection) {
+            let unknown = match self.unpacked(&record, selection) {
                 Ok(found) => {
                     subjects.extend(found.subjects);
-                    failures.tell_all(&record.name, found.unknown, report)?;
+                    found.unknown
                 }
-                Err(error) => failures.tell_all(&record.name, vec![error], report)?,
+                Err(error) => vec![error],
+            };
+            // Of an image that was removed meanwhile its documents are gone, too.
+            let is_removed = || self.client.image(&record.name).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+            if !unknown.is_empty() && !is_removed() {
+                failures.tell_all(&record.name, unknown, report)?;
             }
         }
         match subjects.is_empty() && failures.first.is_none() {
