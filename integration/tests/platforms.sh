@@ -3,13 +3,13 @@
 # Which of an image's manifests is unpacked, and what of an image cannot be told. The images are of ../odd-images.
 
 readonly PLATFORMS=odd.test
-readonly NAMES='ix-386-arm ix-v3-then-plain ix-noplat-two cfg-noos cfg-label-null man-noschema foreign-present'
+readonly NAMES=(ix-386-arm ix-v3-then-plain ix-noplat-two cfg-noos cfg-label-null man-noschema foreign-present)
 
 suite_setup() {
 	local name
 	start_story
 	mkdir -p "$work/platforms"
-	for name in $NAMES; do gzip -dc "$integration/odd-images/$name.tar.gz" >"$work/platforms/$name.tar"; done
+	for name in "${NAMES[@]}"; do gzip -dc "$integration/odd-images/$name.tar.gz" >"$work/platforms/$name.tar"; done
 }
 
 suite_teardown() {
@@ -44,8 +44,7 @@ manifest_at() { document "$(index_of "$1")" | jq -r ".manifests[$2].digest"; }
 file_of() { say "$work/containerd/root/io.containerd.content.v1.content/blobs/sha256/${1#sha256:}"; }
 
 mapfile -t each_as_containerd_unpacks_it < <(for snapshotter in overlayfs native continuity; do
-	# shellcheck disable=SC2086 # words
-	printf "$snapshotter %s\n" $NAMES
+	printf "$snapshotter %s\n" "${NAMES[@]}"
 done)
 case_as_containerd_unpacks_it() {
 	local snapshotter name
@@ -74,7 +73,7 @@ damage_one() {
 	flip_byte "$file" 0
 }
 
-mapfile -t each_damage_is_found < <(printf '%s\n' $NAMES)
+each_damage_is_found=("${NAMES[@]}")
 case_damage_is_found() {
 	import "$1" overlayfs
 	on_leave=forget

@@ -16,10 +16,14 @@ pub type List<T> = Vec<Option<T>>;
 /// Reads one document.
 ///
 /// # Errors
-/// `InvalidInput` with the place, if it is not JSON, or a field is of another type.
+/// `FailedPrecondition` with the place, if it is not JSON, which containerd can't read, either; `InvalidInput` if a field
+/// is of another type or duplicate.
 pub fn parse<T: for<'de> Deserialize<'de> + Default>(content: &[u8]) -> Result<T> {
-    let parsed: Result<Option<T>, _> = serde_json::from_slice(content);
-    let document = parsed.map_err(|error| Error::new(ErrorKind::InvalidInput, "invalid JSON").with_source(error))?;
+    let parsed: Result<Option<T>, serde_json::Error> = serde_json::from_slice(content);
+    let document = parsed.map_err(|error| match error.is_data() {
+        true => Error::new(ErrorKind::InvalidInput, "invalid document").with_source(error),
+        false => Error::new(ErrorKind::FailedPrecondition, "not JSON").with_source(error),
+    })?;
     Ok(document.unwrap_or_default())
 }
 
@@ -125,6 +129,7 @@ mod tests {
     /// What Go's decoder makes of it: text, flag, list, skew.
     fn shown(json: &[u8]) -> String {
         match parse::<Outer>(json) {
+            Err(error) if error.kind() == ErrorKind::FailedPrecondition => "not JSON".into(),
             Err(_) => "refused".into(),
             Ok(outer) => {
                 let inner = outer.inner.unwrap_or_default();
@@ -138,7 +143,7 @@ mod tests {
     #[test]
     fn a_document_is_read_as_go_reads_it() {
         let nothing = r#""" false [] 0"#;
-        let cases: [(&[u8], &str); 22] = [
+        let cases: [(&[u8], &str); 23] = [
             (br#"{"inner":{"text":"a","flag":true},"list":["b","c"],"skew":-1}"#, r#""a" true ["b", "c"] -1"#),
             (br#"{}"#, nothing),
             (br#"null"#, nothing),
@@ -153,14 +158,15 @@ mod tests {
             (b" {\"skew\":3}\n\t", r#""" false [] 3"#),
             (br#"{"skew":1,"SKEW":null}"#, r#""" false [] 1"#),
             (br#"{"skew":1,"SKEW":2}"#, "refused"),
-            (br#"{"skew":1} {}"#, "refused"),
+            (br#"{"skew":1} {}"#, "not JSON"),
             (br#"{"skew":1.5}"#, "refused"),
             (br#"{"skew":"1"}"#, "refused"),
             (br#"{"list":"b"}"#, "refused"),
             (br#"{"list":[1]}"#, "refused"),
             (br#"[]"#, "refused"),
-            (br#"{"skew":1"#, "refused"),
-            (b"", "refused"),
+            (br#"{"skew":1"#, "not JSON"),
+            (b"\xef\xbb\xbf{}", "not JSON"),
+            (b"", "not JSON"),
         ];
         for (json, expected) in cases {
             assert_eq!(shown(json), expected, "{}", String::from_utf8_lossy(json));

@@ -326,7 +326,11 @@ fn what_containerd_does_not_unpack_is_no_candidate() {
     let config = store.put("application/vnd.cncf.helm.config.v1+json", &json!({ "name": "chart" }));
     let chart = store.put(MANIFEST, &json!({ "config": config, "layers": [{ "digest": id(11) }] }));
     let artifact = store.put("application/vnd.oci.artifact.manifest.v1+json", &json!({ "blobs": [] }));
-    for target in [chart, artifact] {
+    let binary = b"\x7fELF".to_vec();
+    let digest = Digest::of(&binary);
+    store.0.insert(digest, Some(binary));
+    let binary = store.put(MANIFEST, &json!({ "config": { "digest": digest.to_string() }, "layers": [] }));
+    for target in [chart, artifact, binary] {
         assert!(store.candidates(&target, None).is_empty());
         assert_eq!(store.resolve(&target, None).unwrap_err().kind(), ErrorKind::FailedPrecondition);
     }
