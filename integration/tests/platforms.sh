@@ -87,6 +87,68 @@ case_damage_is_found() {
 	mend
 }
 
+# descriptor TYPE FILE [PLATFORM]: moves the file into the layout, and prints its descriptor.
+descriptor() {
+	local size digest
+	size=$(stat -c %s "$2")
+	digest=$(put_blob layout "$2")
+	jq -nc --arg type "application/vnd.oci.image.$1" --arg digest "$digest" --argjson size "$size" --arg platform "${3:-}" \
+		'{mediaType: $type, digest: $digest, size: $size}
+			+ if $platform == "" then {} else {platform: ($platform / "/" | {os: .[0], architecture: .[1], variant: .[2]})} end'
+}
+
+# make_index NAME PLATFORMS...: an archive of an index; the Nth image has a file that is called "entry-N". A platform
+# after "-" is in the config only.
+make_index() {
+	local name=$1 platform n=0
+	local -a entries=()
+	shift
+	mkdir -p layout/blobs/sha256
+	for platform in "$@"; do
+		: >"entry-$n"
+		tar -cf layer "entry-$n"
+		jq -nc --arg platform "${platform#-}" --arg diff "sha256:$(sha256sum layer | cut -d' ' -f1)" \
+			'$platform / "/" | {os: .[0], architecture: .[1], variant: .[2], rootfs: {type: "layers", diff_ids: [$diff]}}' >config
+		jq -nc --argjson layer "$(descriptor layer.v1.tar layer)" --argjson config "$(descriptor config.v1+json config)" \
+			'{schemaVersion: 2, config: $config, layers: [$layer]}' >manifest
+		if [[ $platform == -* ]]; then platform=''; fi
+		entries+=("$(descriptor manifest.v1+json manifest "$platform")")
+		n=$((n + 1))
+	done
+	printf '%s\n' "${entries[@]}" | jq -sc '{schemaVersion: 2, manifests: .}' >index
+	jq -c '{schemaVersion: 2, manifests: [. + {annotations: {"org.opencontainers.image.ref.name": "x"}}]}' \
+		<<<"$(descriptor index.v1+json index)" >layout/index.json
+	say '{"imageLayoutVersion":"1.0.0"}' >layout/oci-layout
+	tar -C layout -cf "$work/platforms/$name.tar" .
+}
+
+# The image that we derive is the one that containerd unpacks, of whatever an index lists.
+each_choice=(
+	'unknown/unknown linux/amd64'
+	'linux/amd64/v4 linux/amd64/v1 linux/386'
+	'linux/386 linux/amd64/v2 linux/arm64'
+	'linux/arm/v7 windows/amd64 linux/amd64 linux/amd64'
+	'-linux/arm64 linux/386'
+	'-linux/amd64 linux/amd64'
+	'-linux/amd64 -linux/amd64'
+	'linux/x86_64 linux/i386'
+	'Linux/AMD64/v3 linux/AMD64'
+)
+case_choice() {
+	local -a platforms
+	local unpacked
+	read -ra platforms <<<"$1"
+	make_index choice "${platforms[@]}"
+	import choice overlayfs
+	on_leave=forget
+	unpacked=$(find "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs -name 'entry-*' -printf '%f\n')
+	[[ $unpacked == entry-? ]] || fail "unpacked: $unpacked"
+	image manifest "$PLATFORMS/choice:x" | continuity ls - >listing
+	holds listing "/$unpacked"
+	exits 0 image verify "$PLATFORMS/choice:x"
+	mend
+}
+
 case_another_platform_that_is_unpacked_is_checked() {
 	import ix-386-arm overlayfs --platform linux/arm64
 	on_leave=forget
