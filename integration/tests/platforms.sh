@@ -67,8 +67,8 @@ case_as_containerd_unpacks_it() {
 
 # damage_one: changes a file of a layer that overlayfs has: it has nothing but what the case has unpacked.
 damage_one() {
-	local file
-	file=$(find "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs -type f -size +0 | head -n 1)
+	local file snapshots=$work/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots
+	file=$(find "$snapshots"/*/fs -type f -size +0 | head -n 1)
 	[[ -n $file ]] || fail "no file to damage"
 	flip_byte "$file" 0
 }
@@ -92,7 +92,8 @@ descriptor() {
 	local size digest
 	size=$(stat -c %s "$2")
 	digest=$(put_blob layout "$2")
-	jq -nc --arg type "application/vnd.oci.image.$1" --arg digest "$digest" --argjson size "$size" --arg platform "${3:-}" \
+	jq -nc --arg type "application/vnd.oci.image.$1" --arg digest "$digest" --argjson size "$size" \
+		--arg platform "${3:-}" \
 		'{mediaType: $type, digest: $digest, size: $size}
 			+ if $platform == "" then {} else {platform: ($platform / "/" | {os: .[0], architecture: .[1], variant: .[2]})} end'
 }
@@ -108,7 +109,8 @@ make_index() {
 		: >"entry-$n"
 		tar -cf layer "entry-$n"
 		jq -nc --arg platform "${platform#-}" --arg diff "sha256:$(sha256sum layer | cut -d' ' -f1)" \
-			'$platform / "/" | {os: .[0], architecture: .[1], variant: .[2], rootfs: {type: "layers", diff_ids: [$diff]}}' >config
+			'$platform / "/" | {os: .[0], architecture: .[1], variant: .[2],
+				rootfs: {type: "layers", diff_ids: [$diff]}}' >config
 		jq -nc --argjson layer "$(descriptor layer.v1.tar layer)" --argjson config "$(descriptor config.v1+json config)" \
 			'{schemaVersion: 2, config: $config, layers: [$layer]}' >manifest
 		if [[ $platform == -* ]]; then platform=''; fi
@@ -136,12 +138,12 @@ each_choice=(
 )
 case_choice() {
 	local -a platforms
-	local unpacked
+	local unpacked snapshots=$work/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots
 	read -ra platforms <<<"$1"
 	make_index choice "${platforms[@]}"
 	import choice overlayfs
 	on_leave=forget
-	unpacked=$(find "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs -name 'entry-*' -printf '%f\n')
+	unpacked=$(find "$snapshots"/*/fs -name 'entry-*' -printf '%f\n')
 	[[ $unpacked == entry-? ]] || fail "unpacked: $unpacked"
 	image manifest "$PLATFORMS/choice:x" | continuity ls - >listing
 	holds listing "/$unpacked"
@@ -248,6 +250,21 @@ lose_file() { rm "$(file_of "$1")"; }
 config_digest() { document "$(index_of "$1")" | jq -r .config.digest; }
 
 config_digest_at() { document "$(manifest_at "$1" "$2")" | jq -r .config.digest; }
+
+# A snapshotter that has the image and does not answer is not one that has not unpacked it.
+case_a_snapshotter_that_does_not_answer() {
+	import cfg-noos overlayfs
+	import cfg-noos continuity
+	stop_daemon
+	on_leave='start_daemon; wait_until "$SERVICE_SECONDS" ctr snapshots --snapshotter continuity ls; forget'
+	exits 2 image verify "$PLATFORMS/cfg-noos:x" >verdict 2>error
+	holds verdict "$PLATFORMS/cfg-noos:x in overlayfs: intact"
+	grep -E "^$PLATFORMS/cfg-noos:x: could not be checked: .* in continuity: " verdict || fail "$(cat verdict)"
+	exits 0 image verify "$PLATFORMS/cfg-noos:x" --snapshotter overlayfs
+	import ix-noplat-two overlayfs
+	exits 0 image verify "$PLATFORMS/ix-noplat-two:x"
+	mend
+}
 
 # What is lost of one platform is no reason to pass over the other.
 case_one_of_two_is_lost() {

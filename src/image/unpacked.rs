@@ -41,7 +41,6 @@ impl Images {
             None => self.client.snapshotters()?.into_iter().map(|snapshotter| snapshotter.name).collect(),
         };
         let mut unpacked = Unpacked::default();
-        let mut silent = None;
         for image in candidates.iter().filter_map(|candidate| meant(candidate, selection)) {
             let Some(chain) = image.chain_id() else { continue };
             for snapshotter in &snapshotters {
@@ -56,17 +55,15 @@ impl Images {
                         snapshotter: snapshotter.clone(),
                     }),
                     Ok(false) => {}
-                    Err(error) => drop(silent.get_or_insert(error)),
+                    // Of what containerd has no record of, it says so without asking the snapshotter.
+                    Err(error) => unpacked.unknown.push(error),
                 }
             }
         }
-        // A snapshotter that does not answer is passed over, unless nothing else has the image.
-        unpacked.unknown.extend(silent.filter(|_| unpacked.subjects.is_empty()));
-        let is_found = !unpacked.subjects.is_empty();
-        unpacked.unknown.extend(
-            unknown(candidates, selection, is_found)
-                .map(|error| error.context(format!("image {}", Escaped(record.name.as_bytes())))),
-        );
+        let is_found = !unpacked.subjects.is_empty() || !unpacked.unknown.is_empty();
+        let unread = unknown(candidates, selection, is_found);
+        let name = Escaped(record.name.as_bytes());
+        unpacked.unknown.extend(unread.map(|error| error.context(format!("image {name}"))));
         Ok(unpacked)
     }
 
