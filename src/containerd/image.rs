@@ -187,7 +187,7 @@ fn resolve(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Pl
     let mut others = Vec::new();
     for entry in entries {
         if entry.fit == Fit::No && !is_only_one {
-            others.extend(entry.platform.map(|platform| platform.to_string()));
+            others.extend(entry.platform.map(|platform| shown(&platform)));
             continue;
         }
         let descriptor = entry.descriptor?;
@@ -195,7 +195,7 @@ fn resolve(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Pl
         if matches!(entry.fit, Fit::Yes(..)) || is_only_one || is_for(&image, &wanted) {
             return Ok(image);
         }
-        others.push(image.platform.to_string());
+        others.push(shown(&image.platform));
     }
     let message = match (count, others.as_slice()) {
         (_, []) => "it has no manifest of an image".to_owned(),
@@ -203,6 +203,11 @@ fn resolve(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Pl
         _ => format!("it has no manifest for {wanted}, only for {}", others.join(", ")),
     };
     Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// A platform that an image names, for a person.
+fn shown(platform: &Platform) -> String {
+    Escaped(platform.to_string().as_bytes()).to_string()
 }
 
 fn candidates(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Platform>) -> Result<Vec<Candidate>> {

@@ -165,6 +165,9 @@ fn an_index_leads_to_the_platform_that_is_meant() {
     let error = store.resolve(&index, Some("linux/s390x")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.to_string().contains("only for linux/amd64, linux/arm64"), "{error}");
+    let hostile = store.image_for("linux/\u{1b}[2J");
+    let error = store.resolve(&hostile, Some("linux/amd64")).unwrap_err().to_string();
+    assert_eq!(error, "it is for linux/\\x1b[2j, not for linux/amd64");
 }
 
 #[test]
