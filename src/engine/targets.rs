@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use crate::engine::{Engine, ManifestName, namespaced};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::manifest::with_resources;
 use crate::mount::Mount;
 use crate::ops::{self, BuildOptions, BuildReport, Finding, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Kind, SealState, Snapshot};
@@ -96,7 +97,8 @@ impl Engine {
     /// Holds a target against a manifest.
     ///
     /// # Errors
-    /// `NotFound` or `InvalidInput` about the target or the manifest, else as [`ops::verify`].
+    /// `NotFound` or `InvalidInput` about the target or the manifest, also for a file without resources; else as
+    /// [`ops::verify`].
     pub fn verify(
         &self,
         target: &Target,
@@ -105,8 +107,16 @@ impl Engine {
         progress: &Progress,
         report: &mut dyn FnMut(Finding) -> Result<()>,
     ) -> Result<VerifyReport> {
-        let manifest = BufReader::with_capacity(READ_BUFFER, self.read_manifest(manifest)?);
-        ops::verify(&self.open_target(target)?, manifest, options, progress, report)
+        let source = BufReader::with_capacity(READ_BUFFER, self.read_manifest(manifest)?);
+        let root = self.open_target(target)?;
+        match manifest {
+            ManifestName::Path(path) => {
+                let source = with_resources(source, &format!("manifest {}", Escaped::path(path)))?;
+                ops::verify(&root, source, options, progress, report)
+            }
+            // What the daemon stores has a digest to be what it is; that of an empty layer has no resources.
+            _ => ops::verify(&root, source, options, progress, report),
+        }
     }
 
     /// Holds every layer beneath a snapshot, and its own if it is committed, against its seal.

@@ -64,19 +64,10 @@ impl Images {
     ) -> Result<Unexplained> {
         let mut left = wanted.clone();
         let mut unexplained = Unexplained::default();
-        for record in self.client.images()? {
+        for mut image in self.every_image()? {
             if left.is_empty() {
                 break;
             }
-            let mut image = match Image::resolve(&self.client, &record, None) {
-                Ok(image) => image,
-                // Its other parts may not have been fetched yet, or are for another platform.
-                Err(error) if error.kind() != ErrorKind::Cancelled => {
-                    log::debug!("explain: {error}");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
             let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
             image.layers.truncate(last + 1);
             if let Some((readable, why)) = self.first_unreadable(&image)? {

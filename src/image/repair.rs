@@ -24,10 +24,10 @@ use self::kept::{Quarantine, beneath};
 use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
 use super::rules::Origin;
-use super::verify::Subject;
+use super::unpacked::{Subject, Unpacked as Found};
 use super::view::{unpacking_here, unpacking_of};
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
-use crate::containerd::{ChainId, Image};
+use crate::containerd::{ChainId, Image, Platform};
 use crate::error::{Error, ErrorKind, Result};
 use crate::layer::{OPAQUE_NAMES, Rootfs};
 use crate::ops::{Action, PerformOptions, Performed};
@@ -58,8 +58,10 @@ pub enum RepairEvent {
     Begin {
         /// Reference.
         image: String,
-        /// Name of the snapshotter.
+        /// Name of the snapshotter; empty if it is not known where it is unpacked.
         snapshotter: String,
+        /// What it is for, if that is known.
+        platform: Option<Platform>,
     },
     /// A change: planned by a dry run, else done.
     Change {
@@ -106,8 +108,15 @@ impl Images {
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        let subjects = self.subjects(&self.client.image(reference)?, selection)?;
-        self.repair_subjects(&subjects, options, progress, report)
+        let Found { subjects, unknown } = self.unpacked_by_name(reference, selection)?;
+        let mut failure = None;
+        for error in unknown {
+            failure.get_or_insert_with(|| Error::new(error.kind(), error.to_string()));
+            report(RepairEvent::Begin { image: reference.to_owned(), snapshotter: String::new(), platform: None })?;
+            report(RepairEvent::Failed(error))?;
+        }
+        let repaired = self.repair_subjects(&subjects, options, progress, report)?;
+        failure.map_or(Ok(repaired), Err)
     }
 
     /// Repairs one committed snapshot whose chain ID some image of the namespace explains, and the layers beneath it.
@@ -137,7 +146,7 @@ impl Images {
         let mut failure = None;
         for subject in subjects {
             let (image, snapshotter) = (subject.image.name.clone(), subject.snapshotter.clone());
-            report(RepairEvent::Begin { image, snapshotter })?;
+            report(RepairEvent::Begin { image, snapshotter, platform: Some(subject.image.platform.clone()) })?;
             match self.repair_one(subject, options, progress, report) {
                 Ok(done) => {
                     total.changes += done.changes;

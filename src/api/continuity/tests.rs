@@ -489,3 +489,18 @@ async fn connections_that_say_or_read_nothing_do_not_delay_a_stop() {
     assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
     drop((silent, deaf));
 }
+
+#[tokio::test]
+async fn a_manifest_file_without_resources_proves_nothing() {
+    let scene = Scene::new().await;
+    let client = scene.client().await;
+    let empty = scene.path("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(scene.path("manifest"), "").unwrap();
+    let manifest = Some(verify_request::Manifest::Path(scene.path("manifest")));
+    let request = verify_of(target::Target::Path(empty), manifest);
+    let error = findings(client.verify(context::Context::default(), &request).await).await.unwrap_err();
+    assert_eq!(rpc_code(&error), Code::INVALID_ARGUMENT);
+    assert!(error.to_string().contains("has no resources"), "{error}");
+    scene.end().await;
+}
