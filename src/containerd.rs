@@ -65,8 +65,9 @@ pub mod proto {
     }
 }
 
+pub use crate::key::ChainId;
 pub use client::Client;
 pub use content::ContentReader;
-pub use image::{ChainId, Image, Layer, Platform};
+pub use image::{Image, Layer, Platform};
 pub use lease::Lease;
 pub use records::{ContainerRecord, Descriptor, ImageRecord, SnapshotRecord, SnapshotterInfo};

@@ -10,6 +10,7 @@ use oci_spec::image as oci;
 use super::{Client, Descriptor, ImageRecord, records};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::key::ChainId;
 
 /// Bytes of an index, a manifest or a config: larger ones are no image's.
 const DOCUMENT_MAX: u64 = 8 << 20;
@@ -20,27 +21,6 @@ const INDEX_DEPTH: usize = 4;
 /// Media types of lists of manifests; everything else is taken for a manifest.
 const INDEXES: [&str; 2] =
     ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-
-/// Names the stack of layers up to one of them: the first layer's is its diff ID, each further one's the digest of
-/// the chain ID below, a space, and its diff ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChainId(pub Digest);
-
-impl ChainId {
-    /// That of the next layer, on top of `below`.
-    pub fn of(below: Option<Self>, diff_id: Digest) -> Self {
-        match below {
-            None => Self(diff_id),
-            Some(Self(below)) => Self(Digest::of(format!("{below} {diff_id}").as_bytes())),
-        }
-    }
-}
-
-impl fmt::Display for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// Which of an index's manifests is meant: `os/architecture[/variant]`, as Go names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
