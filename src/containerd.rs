@@ -69,9 +69,10 @@ pub mod proto {
     }
 }
 
+pub use crate::key::ChainId;
 pub use client::Client;
 pub use content::ContentReader;
-pub use image::{Candidate, ChainId, Found, Image, Layer};
+pub use image::{Candidate, Found, Image, Layer};
 pub use lease::Lease;
 pub use platform::Platform;
 pub use records::{ContainerRecord, Descriptor, ImageRecord, SnapshotRecord, SnapshotterInfo};

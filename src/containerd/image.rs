@@ -9,14 +9,13 @@
 //! rules has taken. So [`Image::candidates`] has all of them, and what is unpacked decides; [`Image::resolve`] has the
 //! one that containerd takes.
 
-use std::fmt;
-
 use super::index::{Entry, Fit, Reference, entries, is_absent};
 use super::json::{self, List, Text, document};
 use super::platform::Platform;
 use super::{Client, Descriptor, ImageRecord, records};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::key::ChainId;
 
 /// Bytes of an index, a manifest or a config: larger ones are no image's.
 const DOCUMENT_MAX: u64 = 8 << 20;
@@ -35,27 +34,6 @@ document!(Config {
 });
 document!(RootfsFields { "diff_ids" => diff_ids: List<Text> });
 document!(Step { "created_by" => created_by: Text, "empty_layer" => empty_layer: bool });
-
-/// Names the stack of layers up to one of them: the first layer's is its diff ID, each further one's the digest of
-/// the chain ID below, a space, and its diff ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChainId(pub Digest);
-
-impl ChainId {
-    /// That of the next layer, on top of `below`.
-    pub fn of(below: Option<Self>, diff_id: Digest) -> Self {
-        match below {
-            None => Self(diff_id),
-            Some(Self(below)) => Self(Digest::of(format!("{below} {diff_id}").as_bytes())),
-        }
-    }
-}
-
-impl fmt::Display for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq)]

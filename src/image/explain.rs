@@ -21,6 +21,8 @@ pub struct Unexplained {
     pub hopeless: HashSet<ChainId>,
     /// Their blobs, or one beneath, are not there or can't be read, for this reason: they may come.
     pub waiting: BTreeMap<ChainId, String>,
+    /// They could not be read, for this reason, which says nothing about them.
+    pub failed: BTreeMap<ChainId, String>,
 }
 
 impl Unexplained {
@@ -29,11 +31,15 @@ impl Unexplained {
         match error.kind() {
             // The metadata knows the blob, and its file is gone.
             ErrorKind::NotFound => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
-            // A disk or a connection that fails may work again.
-            ErrorKind::Io => log::warn!("{error}"),
-            _ => {
+            // What the image itself is: not what its digests promise, encrypted, larger than is allowed.
+            ErrorKind::InvalidInput | ErrorKind::Unsupported if error.errno().is_none() => {
                 log::warn!("sealed from the disk, and so it stays: {error}");
                 self.hopeless.extend(chains);
+            }
+            // A disk or a connection that fails may work again.
+            _ => {
+                log::warn!("{error}");
+                self.failed.extend(chains.map(|chain| (chain, error.to_string())));
             }
         }
     }
@@ -100,6 +106,7 @@ impl Images {
         }
         unexplained.hopeless.retain(|chain| left.contains(chain));
         unexplained.waiting.retain(|chain, _| left.contains(chain));
+        unexplained.failed.retain(|chain, _| left.contains(chain));
         Ok(unexplained)
     }
 

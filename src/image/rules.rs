@@ -31,9 +31,6 @@ const PLAIN_MODE: u32 = 0o755;
 /// The set-group-ID bit.
 const SETGID: u32 = 0o2000;
 
-/// Label of a layer that containerd was ready to unpack beside the layers below it, and not on top of them.
-const PARENT_LABEL: &str = "containerd.io/snapshot/parent-chain-id";
-
 /// Labels of layers that a lazy snapshotter shows: its filesystem hides what only it needs.
 const LAZY_LABELS: [&str; 2] = ["containerd.io/snapshot/remote", "containerd.io/snapshot/stargz/toc.digest"];
 
@@ -79,7 +76,7 @@ impl Images {
 
 /// Whether a layer whose snapshot has these labels may have been unpacked without those below it.
 pub fn unpacked_alone(labels: &Labels) -> bool {
-    labels.contains_key(PARENT_LABEL)
+    labels.contains_key(crate::labels::PARENT_CHAIN_ID)
 }
 
 /// Which differences of a whole root filesystem count.

@@ -9,12 +9,13 @@ use super::Images;
 use crate::containerd::{ChainId, Lease};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
+use crate::labels;
 use crate::layer::Unpacking;
 use crate::mount::{self, Mount};
 use crate::tree::Root;
 
 /// Label of a view that is made to look at what may be damaged: our own snapshotter does not refuse it.
-const UNVERIFIED: (&str, &str) = ("containerd.io/snapshot/continuity.verify", "off");
+const UNVERIFIED: (&str, &str) = (labels::UNVERIFIED, labels::UNVERIFIED_VALUE);
 
 /// How long a lease outlives a process that was killed. Longer than a check of a large image on a slow disk.
 const LEASE_EXPIRY: Duration = Duration::from_secs(24 * 3600);
