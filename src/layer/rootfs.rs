@@ -3,11 +3,12 @@
 //!
 //! [`tree`] is a filesystem in memory with digests for contents; [`unpack`] does to it what containerd does to a
 //! [`disk`], call by call: a directory, or a mounted overlay ([`overlay_mount`]). [`attributes`] and [`acl`] are what
-//! the kernel makes of attributes, [`path`] is how names are resolved. [`merged`] looks at several trees as overlayfs
+//! the kernel makes of attributes, [`copy`] what is copied loses, [`path`] is how names are resolved. [`merged`] looks at several trees as overlayfs
 //! would; [`recorded`] keeps a layer for another image.
 
 mod acl;
 mod attributes;
+mod copy;
 mod disk;
 mod merged;
 mod overlay_mount;
@@ -27,6 +28,7 @@ use self::unpack::{Unpack, Whiteouts};
 use super::{Entry, EntryKind, Expected, Limits, read};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::inode::FileType;
 use crate::layer::read::read_failed;
 use crate::manifest::Resource;
 use crate::tree::Progress;
@@ -40,8 +42,10 @@ pub enum Unpacking {
     /// The first layer into a directory; each further one into an empty directory that becomes the upper layer of an
     /// overlay, with whiteouts as devices: overlayfs, continuity.
     Overlay,
-    /// Each layer into a directory that shows the layers below it: native, btrfs.
+    /// Each layer into a directory that shows the layers below it: btrfs, devmapper.
     Mounted,
+    /// Each layer into a copy of the layers below it, and looked at through a copy as well: native.
+    Copied,
     /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted, whose
     /// upper layer the kernel writes.
     Kernel,
@@ -65,12 +69,14 @@ pub struct Rootfs {
     layers: usize,
     /// Entries of all layers so far.
     entries: u64,
+    /// Names of the directories of the present layer, where their times matter.
+    directories: Vec<Vec<u8>>,
 }
 
 impl Rootfs {
     /// No layer yet.
     pub fn new(unpacking: Unpacking, limits: Limits) -> Self {
-        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0 }
+        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0, directories: Vec::new() }
     }
 
     /// Reads one more layer, hashing the files in it.
@@ -86,7 +92,7 @@ impl Rootfs {
             let digest = hash.of(&entry, contents)?;
             self.apply(&entry, digest)
         })?;
-        Ok(())
+        self.end()
     }
 
     /// Adds a layer that was read before.
@@ -95,7 +101,8 @@ impl Rootfs {
     /// As [`Rootfs::add`], but for the blob.
     pub fn add_recorded(&mut self, recorded: &mut Recorded) -> Result<()> {
         self.begin();
-        recorded.replay(&mut |entry, digest| self.apply(&entry, digest))
+        recorded.replay(&mut |entry, digest| self.apply(&entry, digest))?;
+        self.end()
     }
 
     /// How it is unpacked.
@@ -157,7 +164,7 @@ impl Rootfs {
     /// directories carry `trusted.overlay.opaque`. Returns the number of its paths.
     ///
     /// # Errors
-    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`]); what `out` fails with.
+    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`], [`Unpacking::Copied`]); what `out` fails with.
     pub fn write_layer_manifest(&self, layer: usize, out: impl Write) -> Result<u64> {
         match (self.unpacking, self.trees.get(layer)) {
             (Unpacking::Overlay | Unpacking::Kernel, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
@@ -170,10 +177,28 @@ impl Rootfs {
     }
 
     fn begin(&mut self) {
-        if self.trees.is_empty() || self.unpacking != Unpacking::Mounted {
+        let is_one_tree = matches!(self.unpacking, Unpacking::Mounted | Unpacking::Copied);
+        if self.trees.is_empty() || !is_one_tree {
             self.trees.push(Tree::new());
         }
         self.layers += 1;
+    }
+
+    /// After the last entry of a layer. Whatever looks at it, looks at a copy where layers are copied.
+    fn end(&mut self) -> Result<()> {
+        let directories = std::mem::take(&mut self.directories);
+        match self.unpacking {
+            Unpacking::Copied => self.trees.iter_mut().for_each(copy::copy),
+            Unpacking::Kernel if self.trees.len() > 1 => self.mounted().touch(&directories)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The overlay of all layers, with the present one as the upper.
+    fn mounted(&mut self) -> OverlayMount<'_> {
+        let layer = self.layers.saturating_sub(1) as u32;
+        OverlayMount { trees: &mut self.trees, layer }
     }
 
     fn apply(&mut self, entry: &Entry, digest: Option<Digest>) -> Result<()> {
@@ -186,7 +211,10 @@ impl Rootfs {
         let layer = self.layers.saturating_sub(1) as u32;
         let devices = self.unpacking != Unpacking::Kernel;
         if self.unpacking == Unpacking::Kernel && self.trees.len() > 1 {
-            let disk = &mut OverlayMount { trees: &mut self.trees, layer };
+            if matches!(&entry.kind, EntryKind::Special { file_type: FileType::Directory, .. }) {
+                self.directories.push(entry.name.clone());
+            }
+            let disk = &mut self.mounted();
             return Unpack { disk, whiteouts: Whiteouts::Remove, devices, layer }.apply(entry, digest);
         }
         let Some((disk, parents)) = self.trees.split_last_mut() else { return Ok(()) };

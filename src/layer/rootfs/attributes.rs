@@ -28,17 +28,23 @@ impl Inode {
         if parent.mode.permissions() & 0o2000 != 0 {
             inode.gid = parent.gid;
         }
-        let default = parent.xattrs.iter().find(|xattr| xattr.name == DEFAULT).filter(|_| inode.has_xattrs());
-        if let Some((default, mut acl)) = default.and_then(|xattr| Some((xattr, Acl::parse(&xattr.value)?))) {
-            if !acl.is_minimal() {
-                acl.follow(permissions);
-                inode.set_xattr(ACCESS, &acl.value());
-            }
-            if file_type == FileType::Directory {
-                inode.set_xattr(DEFAULT, &default.value);
-            }
+        if let Some(default) = parent.xattrs.iter().find(|xattr| xattr.name == DEFAULT) {
+            inode.inherit(&default.value);
         }
         inode
+    }
+
+    /// Begins with the default ACL of its directory, where it has none of its own.
+    pub fn inherit(&mut self, default: &[u8]) {
+        let has = |inode: &Self, name: &[u8]| inode.xattrs.iter().any(|xattr| xattr.name == name);
+        let Some(mut acl) = Acl::parse(default).filter(|_| self.has_xattrs()) else { return };
+        if !acl.is_minimal() && !has(self, ACCESS) {
+            acl.follow(self.mode.permissions());
+            self.set_xattr(ACCESS, &acl.value());
+        }
+        if self.file_type() == FileType::Directory && !has(self, DEFAULT) {
+            self.set_xattr(DEFAULT, default);
+        }
     }
 
     /// Of what a manifest records them.

@@ -7,7 +7,7 @@
 
 use super::disk::{Disk, Origin, split};
 use super::merged::{Merged, Shown};
-use super::path::find;
+use super::path::{Text, find, resolve};
 use super::refused;
 use super::tree::{Inode, Name, ROOT, Tree};
 use crate::error::Result;
@@ -23,6 +23,18 @@ pub struct OverlayMount<'a> {
 }
 
 impl OverlayMount<'_> {
+    /// Sets the times of directories, by the names that their entries have: as the last thing, and so through symlinks
+    /// that came after them. A time is nothing that is recorded, but what has one set is copied up.
+    pub fn touch(&mut self, directories: &[Vec<u8>]) -> Result<()> {
+        for name in directories {
+            let path = resolve(self, Text::new(name).clean())?;
+            if find(self, &path)?.is_some() {
+                self.copy_up(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     fn top(&self) -> usize {
         self.trees.len() - 1
     }

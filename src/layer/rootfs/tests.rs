@@ -4,7 +4,7 @@ mod kernel;
 mod names;
 
 use super::*;
-use crate::inode::{FileType, Xattr};
+use crate::inode::Xattr;
 use crate::manifest::{Reader, Resource};
 
 fn entry(name: &str, kind: EntryKind) -> Entry {
@@ -43,6 +43,7 @@ fn try_build(unpacking: Unpacking, layers: &[Vec<Entry>]) -> Result<Rootfs> {
             };
             rootfs.apply(entry, digest)?;
         }
+        rootfs.end()?;
     }
     Ok(rootfs)
 }

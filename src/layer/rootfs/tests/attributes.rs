@@ -34,7 +34,7 @@ fn xattr(rootfs: &Rootfs, path: &str, name: &[u8]) -> Option<Vec<u8>> {
     found(rootfs, path).xattrs.into_iter().find(|xattr| xattr.name == name).map(|xattr| xattr.value)
 }
 
-const ALL: [Unpacking; 3] = [Unpacking::Overlay, Unpacking::Mounted, Unpacking::Kernel];
+const ALL: [Unpacking; 4] = [Unpacking::Overlay, Unpacking::Mounted, Unpacking::Copied, Unpacking::Kernel];
 
 #[test]
 fn capabilities_of_our_own_root_are_of_version_2() {
@@ -145,4 +145,30 @@ fn a_symlink_has_no_mode_of_its_own() {
             .collect::<Vec<_>>();
         assert_eq!(modes, [0o777, 0o777]);
     }
+}
+
+#[test]
+fn a_copy_keeps_no_links_of_devices_and_inherits_anew() {
+    let default = named(7, 5, 7, 5);
+    let below = vec![
+        with(file("d/before", 1), 0o640, &[]),
+        with(dir("d/sub"), 0o700, &[]),
+        with(file("twin", 2), 0o644, &[]),
+        link("d/twin", "twin"),
+        with(dir("d"), 0o755, &[(DEFAULT, &default)]),
+        special("p", FileType::Fifo, "", (0, 0)),
+        link("q", "p"),
+    ];
+    // In a copy, of one of the two.
+    let changed = Entry { uid: 5, ..link("r", "q") };
+    let mounted = build(Unpacking::Mounted, &[below.clone(), vec![changed.clone()]]);
+    assert_eq!(xattr(&mounted, "/d/before", ACCESS), None);
+    assert_eq!(shown(&mounted)[4..], ["/p=/q=/r 0"]);
+    let copied = build(Unpacking::Copied, &[below, vec![changed]]);
+    assert_eq!(shown(&copied), ["/d 0", "/d/before 1", "/d/sub 0", "/d/twin=/twin 2", "/p 0", "/q 0", "/r 0"]);
+    assert_eq!(["/p", "/q", "/r"].map(|path| found(&copied, path).uid), [0, 5, 5]);
+    assert_eq!(xattr(&copied, "/d/before", ACCESS), Some(named(6, 5, 4, 0)));
+    assert_eq!(xattr(&copied, "/twin", ACCESS), Some(named(6, 5, 4, 4)), "made by its first name");
+    assert_eq!(xattr(&copied, "/d/sub", ACCESS), Some(named(7, 5, 0, 0)));
+    assert_eq!(xattr(&copied, "/d/sub", DEFAULT), Some(default));
 }

@@ -86,3 +86,11 @@ fn two_without_devices(below: Vec<Entry>, above: Vec<Entry>) {
     let rootfs = build(Unpacking::Kernel, &[below, above]);
     assert_eq!((own(&rootfs, 0), own(&rootfs, 1).len()), (vec!["/f".to_owned()], 0));
 }
+
+#[test]
+fn the_times_of_directories_are_set_last_and_through_symlinks() {
+    let below = vec![file("b/c/f", 1), dir("other")];
+    let above = vec![dir("d/c"), symlink("d", "b")];
+    let rootfs = build(Unpacking::Kernel, &[below, above]);
+    assert_eq!(own(&rootfs, 1), ["/b", "/b/c", "/d"]);
+}
