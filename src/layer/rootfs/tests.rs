@@ -288,6 +288,10 @@ fn a_recorded_layer_is_the_layer() {
     header.set_device_major(1).unwrap();
     header.set_device_minor(3).unwrap();
     builder.append_data(&mut header, "null", std::io::empty()).unwrap();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::XGlobalHeader);
+    header.set_size(13);
+    builder.append_data(&mut header, "p/.wh.q", b"13 comment=c\n".as_slice()).unwrap();
     let blob = builder.into_inner().unwrap();
     let expected = Expected { blob: Digest::of(&blob), diff_id: Digest::of(&blob) };
     let mut direct = Rootfs::new(Unpacking::Overlay, Limits::default());
@@ -298,6 +302,7 @@ fn a_recorded_layer_is_the_layer() {
         again.add_recorded(&mut recorded).unwrap();
         assert_eq!(resources(|out| again.write_manifest(out)), resources(|out| direct.write_manifest(out)));
     }
+    assert!(direct.find(b"/p").is_some(), "parents of a global header");
     let found = direct.find(b"/d/file").unwrap().resource;
     assert_eq!((found.digest, found.uid, found.xattrs.len()), (Some(Digest::of(b"abc")), 3_000_000, 1));
     assert_eq!(direct.find(b"/null").unwrap().resource.device, (1, 3));

@@ -241,7 +241,7 @@ fn a_prefix_that_gnu_does_not_have_counts_where_no_times_are() {
     for (prefix, name) in [
         (&b"some/where"[..], "some/where/f"),
         (b"", "f"),
-        (b"00000000017\000000000017", "f"),
+        (b"00000000017\x0000000000017", "f"),
         (b"0000000001 x", "0000000001 x/f"),
         (b"\xff\xfe", "f"),
         (b"n\xc3\xb6", "f"),
