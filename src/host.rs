@@ -56,9 +56,12 @@ fn keeps_with(name: &[u8], active: &[bool]) -> bool {
 }
 
 /// Whether this process runs in a user namespace other than the first, where nobody may make devices or set `trusted.*`.
+/// Asked once: this process stays where it was started.
 pub fn in_user_namespace() -> bool {
     // Unreadable: a kernel without user namespaces.
-    maps_less_than_all(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default())
+    static HERE: LazyLock<bool> =
+        LazyLock::new(|| maps_less_than_all(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()));
+    *HERE
 }
 
 /// The map of the first user namespace is the whole range.

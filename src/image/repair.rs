@@ -177,7 +177,7 @@ impl Images {
         cache.announce(image);
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
-        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts, snapshotter), &mut cache, progress)?;
         let origin = self.origin(image, snapshotter);
         let parts = directories::of(&mounts, image, snapshotter, &origin)?;
         let mut unpacked = Unpacked { image, snapshotter, rootfs, parts, origin };

@@ -241,7 +241,7 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let mounts = self.mountable(&mut lease, mounts)?;
-        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), cache, progress)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts, snapshotter), cache, progress)?;
         let (manifest, entries) = spool(|out| rootfs.write_manifest(out))?;
         let root = self.mount(&mounts)?;
         let attribution =

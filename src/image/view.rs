@@ -65,12 +65,16 @@ fn needs_mount_manager(mount: &Mount) -> bool {
     mount.kind.contains('/') || mount.kind == "erofs" || mount.options.iter().any(|option| option == "loop")
 }
 
-/// How the layers beneath these mounts were unpacked.
-pub(super) fn unpacking_of(mounts: &[Mount]) -> Unpacking {
+/// The snapshotter that stacks layers by copying directories. Its mounts are those of any that shows a directory.
+const COPYING: &str = "native";
+
+/// How the layers beneath these mounts of a snapshotter were unpacked.
+pub(super) fn unpacking_of(mounts: &[Mount], snapshotter: &str) -> Unpacking {
     match mounts.iter().find(|mount| mount.kind == "overlay") {
         // The mark of an overlay in a user namespace, where containerd unpacks through the mount.
         Some(overlay) if overlay.options.iter().any(|option| option == "userxattr") => Unpacking::Kernel,
         Some(_) => Unpacking::Overlay,
+        None if snapshotter == COPYING => Unpacking::Copied,
         None => Unpacking::Mounted,
     }
 }

@@ -28,6 +28,7 @@ use self::unpack::{Unpack, Whiteouts};
 use super::{Entry, EntryKind, Expected, Limits, read};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::inode::FileType;
 use crate::layer::read::read_failed;
 use crate::manifest::Resource;
@@ -164,7 +165,8 @@ impl Rootfs {
     /// directories carry `trusted.overlay.opaque`. Returns the number of its paths.
     ///
     /// # Errors
-    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`], [`Unpacking::Copied`]); what `out` fails with.
+    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`], [`Unpacking::Copied`]); what
+    /// `out` fails with.
     pub fn write_layer_manifest(&self, layer: usize, out: impl Write) -> Result<u64> {
         match (self.unpacking, self.trees.get(layer)) {
             (Unpacking::Overlay | Unpacking::Kernel, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
@@ -209,7 +211,8 @@ impl Rootfs {
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         let layer = self.layers.saturating_sub(1) as u32;
-        let devices = self.unpacking != Unpacking::Kernel;
+        // In a user namespace containerd makes none, and passes over their entries.
+        let devices = self.unpacking != Unpacking::Kernel && !host::in_user_namespace();
         if self.unpacking == Unpacking::Kernel && self.trees.len() > 1 {
             if matches!(&entry.kind, EntryKind::Special { file_type: FileType::Directory, .. }) {
                 self.directories.push(entry.name.clone());
