@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Newer containerds beside the machine's own: packages of later Debian suites, unpacked into directories of their own, not
-# installed. They come from where the machine itself comes from, through an apt with lists and a cache of its own:
+# Newer containerds beside the machine's own: packages of later Debian suites, unpacked into directories of their own,
+# not installed. They come from where the machine itself comes from, through an apt with lists and a cache of its own:
 #
 #   1.6   the machine's own, whatever its version is
 #   1.7   of trixie
@@ -26,27 +26,35 @@ containerd_lacks() {
 	[[ $suite != machine ]] || return 0
 	place=$work/containerds/$suite
 	mkdir -p "$place"
-	[[ -e $place/usr/bin/containerd || -e $place.missing ]] || unpack_of_suite "$suite" containerd "$place" >"$place.log" 2>&1 || {
-		say "containerd $1 cannot be had from Debian $suite: $(grep -m 1 '^[EW]: ' "$place.log" || tail -n 1 "$place.log")" >"$place.missing"
-	}
+	if [[ ! -e $place/usr/bin/containerd && ! -e $place.missing ]]; then
+		unpack_of_suite "$suite" containerd "$place" >"$place.log" 2>&1 ||
+			say "containerd $1 cannot be had from Debian $suite: $(why "$place.log")" >"$place.missing"
+	fi
 	if [[ -e $place.missing ]]; then cat "$place.missing"; fi
 }
 
-# unpack_of_suite SUITE PACKAGE DIRECTORY: as apt knows the package today. What the cache has is used without the network.
-unpack_of_suite() {
-	local cache=${CONTINUITY_CACHE:-$work/containerds/cache} mirror package
+# why LOG: apt's first complaint.
+why() { grep -m 1 '^[EW]: ' "$1" || tail -n 1 "$1"; }
+
+# unpack_of_suite SUITE PACKAGE DIRECTORY: as apt knows the package today. What the cache has needs no network.
+unpack_of_suite() (
+	local place=${CONTINUITY_CACHE:-$work/containerds/cache}/$1 mirror file
 	read -r _ mirror <<<"$(debian_source)"
 	[[ -n $mirror ]] || {
 		say "apt does not say where this system comes from"
 		return 1
 	}
-	mkdir -p "$cache/$1"/{lists/partial,archives/partial,packages}
-	say "deb [signed-by=$DEBIAN_KEYS] $mirror $1 main" >"$cache/$1/sources.list"
+	mkdir -p "$place"/{lists/partial,archives/partial,packages}
+	say "deb [signed-by=$DEBIAN_KEYS] $mirror $1 main" >"$place/sources.list"
 	apt_of_suite "$1" update || say "the lists could not be refreshed"
-	package=$(cd "$cache/$1/packages" && apt_of_suite "$1" --print-uris download "$2" | awk 'END { print $2 }') || return 1
-	(cd "$cache/$1/packages" && apt_of_suite "$1" download "$2") || [[ -n $package && -e $cache/$1/packages/$package ]] || return 1
-	dpkg -x "$cache/$1/packages/$package" "$3"
-}
+	# Nothing is printed of a file that lies where apt would put it.
+	cd "$place" || return 1
+	file=$(apt_of_suite "$1" --print-uris download "$2" | awk 'NF == 4 { print $2 }')
+	[[ -n $file ]] || return 1
+	cd packages || return 1
+	apt_of_suite "$1" download "$2" || [[ -e $file ]] || return 1
+	dpkg -x "$file" "$3"
+)
 
 # apt_of_suite SUITE ARGUMENTS...: an apt-get that knows this suite only, and leaves the machine's own lists alone.
 apt_of_suite() {
@@ -73,8 +81,8 @@ need_containerd() {
 	use_containerd "$1"
 }
 
-# serve_with VERSION: our daemon and the containerd of PATH, which is of that version, run afresh; what a case before this
-# one started with the same version goes on.
+# serve_with VERSION: our daemon and the containerd of PATH, which is of that version, run afresh; what a case before
+# this one started with the same version goes on.
 serve_with() {
 	[[ $(cat "$work/serves" 2>/dev/null) != "$1" ]] || return 0
 	leave_services

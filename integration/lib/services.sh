@@ -49,12 +49,13 @@ stop_daemon() { stop_service "$daemon_home/pid" TERM; }
 # Ends it as a power cut would.
 kill_daemon() { stop_service "$daemon_home/pid" KILL; }
 
-# CONTAINERD_DISABLE_PIGZ: with pigz in its PATH containerd unpacks by that, and takes what Go's gzip does not. A test that
-# wants it says so; for all others it makes no difference whether the machine has one.
+# CONTAINERD_DISABLE_PIGZ: with pigz in its PATH containerd unpacks by that, and takes what Go's gzip does not. A test
+# that wants it says so; for all others it makes no difference whether the machine has one.
 start_containerd() {
 	mkdir -p "$work/containerd"
 	containerd_config >"$work/containerd/config.toml"
-	CONTAINERD_DISABLE_PIGZ=${CONTAINERD_DISABLE_PIGZ:-1} setsid containerd --config "$work/containerd/config.toml" >>"$work/containerd/log" 2>&1 </dev/null &
+	CONTAINERD_DISABLE_PIGZ=${CONTAINERD_DISABLE_PIGZ:-1} \
+		setsid containerd --config "$work/containerd/config.toml" >>"$work/containerd/log" 2>&1 </dev/null &
 	say $! >"$work/containerd/pid"
 	disown
 	wait_until "$SERVICE_SECONDS" ctr version || {

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
 # A user namespace of 65,536 IDs with a mount namespace of its own, as rootless containerd lives in: root there is an
-# ordinary user here. An anchor keeps it. All that runs inside has $userns_work for its $work, which belongs to that user,
-# and with it the same functions as outside.
+# ordinary user here. An anchor keeps it. All that runs inside has $userns_work for its $work, which belongs to that
+# user, and with it the same functions as outside.
 
 # The user and group that root inside is outside, and how many there are.
 readonly USERNS_FIRST=100000 USERNS_IDS=65536
@@ -32,7 +32,8 @@ in_userns() { nsenter --target "$(cat "$work/userns.pid")" --user --mount --wdns
 
 # inside FUNCTION [ARGUMENTS...]: a function of the file of tests that runs, as a case of its own, in there.
 inside() {
-	in_userns env CONTINUITY_WORK="$userns_work" bash "$userns_work/lib/case" "$userns_work/tests/$(basename "$tests_file")" "$@"
+	in_userns env CONTINUITY_WORK="$userns_work" \
+		bash "$userns_work/lib/case" "$userns_work/tests/$(basename "$tests_file")" "$@"
 }
 
 leave_userns() {

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Layers that the kernel's overlayfs wrote. In a user namespace containerd unpacks through an overlay mount, so whiteouts,
-# opaque marks and notes are the kernel's, in the namespace user.overlay; a builder commits what it mounted. Both are
-# intact, whatever the kernel noted there.
+# Layers that the kernel's overlayfs wrote. In a user namespace containerd unpacks through an overlay mount, so
+# whiteouts, opaque marks and notes are the kernel's, in the namespace user.overlay; a builder commits what it mounted.
+# Both are intact, whatever the kernel noted there.
 
-readonly ROOTLESS_IMAGES='parents whiteouts types names links replaced setgid story'
+readonly ROOTLESS_IMAGES='parents whiteouts types names links replaced setgid devices story'
 readonly BUILT=$ODD:built
 
 suite_setup() {
@@ -83,7 +83,8 @@ few_setgid_parents() {
 	tar --create --file "$1" --format=posix --numeric-owner --no-recursion srv/group/new/deep/file
 }
 
-# A hard link to a file that only the layer below has: the kernel copies it up. Where there is no mount, there is no such file.
+# A hard link to a file that only the layer below has: the kernel copies it up. Where there is no mount, there is no
+# such file.
 few_across() {
 	mkdir -p usr/share/doc
 	printf 'one\n' >usr/share/doc/one
@@ -122,7 +123,7 @@ is_intact() {
 }
 
 mapfile -t each_intact < <(for version in 1.6 1.7 2.1; do
-	for name in $ROOTLESS_IMAGES devices; do printf '%s\n' "$version $name overlayfs" "$version $name continuity"; done
+	for name in $ROOTLESS_IMAGES; do printf '%s\n' "$version $name overlayfs" "$version $name continuity"; done
 done)
 case_intact() {
 	local version name snapshotter
@@ -143,7 +144,8 @@ take() {
 	reference=$(reference_of "$1")
 	on_leave='ctr images rm --sync "$reference" >/dev/null'
 	: >"$daemon_home/log"
-	ctr images import --base-name "${reference%:*}" --snapshotter "$2" "$work/images/$1.tar" >taken 2>&1 || fail "$(tail -n 1 taken)"
+	ctr images import --base-name "${reference%:*}" --snapshotter "$2" "$work/images/$1.tar" >taken 2>&1 ||
+		fail "$(tail -n 1 taken)"
 	if [[ $2 != continuity ]]; then
 		continuity_has_nothing
 		return
@@ -209,7 +211,7 @@ damage_inside() {
 	EOF2
 	if [[ $1 == continuity ]]; then
 		exits 1 ask snapshot verify "$(top_of "$IMAGE")"
-		! ctr snapshots --snapshotter continuity prepare refused "$(top_of "$IMAGE")" 2>error || fail "a damaged layer was used"
+		! ctr snapshots --snapshotter continuity prepare refused "$(top_of "$IMAGE")" 2>error || fail "damage was used"
 		holds error /etc/passwd
 	fi
 	exits 0 repair "$IMAGE" --snapshotter "$1" >changes
@@ -217,8 +219,8 @@ damage_inside() {
 	is_intact "$IMAGE" "$1"
 }
 
-# Whiteouts that are lost bring back what they hid. An opaque mark of the tar became whiteouts, too: the kernel wrote them
-# when containerd removed what lay there.
+# Whiteouts that are lost bring back what they hid. An opaque mark of the tar became whiteouts, too: the kernel wrote
+# them when containerd removed what lay there.
 each_lost_whiteouts=(overlayfs continuity)
 case_lost_whiteouts() { inside lost_inside "$1"; }
 
@@ -265,7 +267,7 @@ each_a_builder_commits_what_it_mounted=(
 	'overlayfs redirect_dir=on'
 )
 case_a_builder_commits_what_it_mounted() {
-	local layer snapshotter options=''
+	local snapshotter options
 	read -r snapshotter options <<<"$1"
 	serve_with 1.6
 	on_leave='umount mounted 2>/dev/null; ctr images rm --sync "$IMAGE" "$BUILT" >/dev/null 2>&1'
@@ -277,7 +279,8 @@ case_a_builder_commits_what_it_mounted() {
 	eval "$(sed "s/ -o / -o ${options:+$options,}/" mounts)"
 	(cd mounted && build)
 	umount mounted
-	ctr snapshots --snapshotter "$snapshotter" diff --media-type application/vnd.oci.image.layer.v1.tar building >layer.tar
+	ctr snapshots --snapshotter "$snapshotter" diff --media-type application/vnd.oci.image.layer.v1.tar building \
+		>layer.tar
 	image_with layer.tar
 	ctr images import --base-name "$ODD" --no-unpack built.tar
 	ctr snapshots --snapshotter "$snapshotter" commit "$(top_of "$BUILT")" building
