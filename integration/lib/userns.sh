@@ -32,7 +32,7 @@ in_userns() { nsenter --target "$(cat "$work/userns.pid")" --user --mount --wdns
 
 # inside FUNCTION [ARGUMENTS...]: a function of the file of tests that runs, as a case of its own, in there.
 inside() {
-	in_userns env CONTINUITY_WORK="$userns_work" \
+	in_userns env HOME="$userns_work" CONTINUITY_WORK="$userns_work" \
 		bash "$userns_work/lib/case" "$userns_work/tests/$(basename "$tests_file")" "$@"
 }
 
