@@ -56,18 +56,17 @@ pub fn run(config: &Config) -> Result<()> {
     let left = until.map_or(DRAIN, |until| until.saturating_duration_since(Instant::now()));
     // Work whose client is gone; it is as safe to give up as it is to be killed.
     runtime.shutdown_timeout(left);
-    if until.is_none() {
-        engine.shutdown();
-    }
     close(engine, until.map_or(DRAIN, |until| until.saturating_duration_since(Instant::now())));
     served
 }
 
-/// Ends the run cleanly, if that takes no longer than `patience`: it may wait for a disk. Without it the next start
-/// takes the stop for an unclean one, which costs time, or layers that no image describes, but never proof.
+/// Ends the background work, if that was not done already, and the run cleanly, if both take no longer than `patience`:
+/// they may wait for a disk. Without it the next start takes the stop for an unclean one, which costs time, or layers that
+/// no image describes, but never proof.
 fn close(engine: Arc<Engine>, patience: Duration) {
     let (closed, done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
+        engine.shutdown();
         let result = engine.close();
         // The database goes with it, in order.
         drop(engine);

@@ -247,7 +247,8 @@ impl Verifier {
         self.inner.bell.stop();
         self.inner.requests.stop();
         self.inner.flights.stop();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        // Held until they have ended: who comes second waits, too.
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the verifier panicked");
             }
