@@ -267,7 +267,7 @@ each_a_builder_commits_what_it_mounted=(
 	'overlayfs redirect_dir=on'
 )
 case_a_builder_commits_what_it_mounted() {
-	local snapshotter options
+	local snapshotter options built
 	read -r snapshotter options <<<"$1"
 	[[ -z $options || $(cat /sys/module/overlay/parameters/redirect_always_follow) == Y ]] ||
 		skip "this kernel does not follow redirects unasked"
@@ -285,7 +285,10 @@ case_a_builder_commits_what_it_mounted() {
 		>layer.tar
 	image_with layer.tar
 	ctr images import --base-name "$ODD" --no-unpack built.tar
-	ctr snapshots --snapshotter "$snapshotter" commit "$(top_of "$BUILT")" building
+	built=$(top_of "$BUILT")
+	ctr snapshots --snapshotter "$snapshotter" commit "$built" building
+	# ctr keeps what it has prepared from being collected.
+	on_leave="ctr snapshots --snapshotter $snapshotter rm $built; $on_leave"
 	[[ $options == '' ]] || has_redirects "$snapshotter"
 	ctr images import --base-name "$ODD" --snapshotter "$snapshotter" built.tar
 	if [[ $snapshotter == continuity ]]; then wait_for_seals; fi
