@@ -24,7 +24,7 @@ case_random_images() {
 	if containerd_has 2.0; then options+=(--import-option=--local); fi
 	note "seed $seed, $count images${WITHOUT:+ without $WITHOUT}"
 	"$program" --containerd "$containerd_socket" --daemon "$continuity_socket" --work "$PWD" --seed "$seed" \
-		--count "$count" --without "${WITHOUT:-}" "${options[@]}" >log 2>&1 || code=$?
+		--count "$count" --without "${WITHOUT:-}" "${options[@]}" ${SHOW:+--show} >log 2>&1 || code=$?
 	note "$(tail -n 1 log)"
 	cat log
 	return "$code"

@@ -20,7 +20,7 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 type Done = Outcome<Option<String>>;
 
 /// Kinds of damage, by name. Each is as likely as the others.
-const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 22] = [
+const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 19] = [
     ("flip", flip),
     ("truncate", truncate),
     ("empty", empty),
@@ -39,11 +39,12 @@ const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 22] = [
     ("to-symlink", to_symlink),
     ("retarget", retarget),
     ("break-link", break_link),
-    ("whiteout-remove", whiteout_remove),
-    ("whiteout-add", whiteout_add),
-    ("opaque-toggle", opaque_toggle),
     ("swap", swap),
 ];
+
+/// Those of directories that are layers of an overlay.
+const LAYERED_KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 3] =
+    [("whiteout-remove", whiteout_remove), ("whiteout-add", whiteout_add), ("opaque-toggle", opaque_toggle)];
 
 /// Kinds that are tried before an image counts as one that has nothing to damage.
 const TRIES: usize = 60;
@@ -76,7 +77,8 @@ impl Item {
 }
 
 /// Damages one of the directories, the topmost first, in one way; which it was, and what was done.
-pub fn inflict(random: &mut Random, directories: &[PathBuf]) -> Outcome<Option<(usize, String)>> {
+pub fn inflict(random: &mut Random, directories: &[PathBuf], layered: bool) -> Outcome<Option<(usize, String)>> {
+    let kinds = [&KINDS[..], if layered { &LAYERED_KINDS } else { &[] }].concat();
     for _ in 0..TRIES {
         let n = random.below(directories.len());
         let items = items(&directories[n])?;
@@ -84,7 +86,7 @@ pub fn inflict(random: &mut Random, directories: &[PathBuf]) -> Outcome<Option<(
         for directory in &directories[n + 1..] {
             below.extend(self::items(directory)?.into_iter().map(|item| item.path));
         }
-        let (name, kind) = *random.pick(&KINDS);
+        let (name, kind) = *random.pick(&kinds);
         let mut scene = Scene { random, root: &directories[n], items, below };
         if let Some(done) = kind(&mut scene)? {
             return Ok(Some((n, format!("{name} {done}"))));

@@ -4,7 +4,7 @@
 //! A rough model of what lies where keeps most of them to what containerd takes. It decides nothing else: what is right is
 //! what containerd has unpacked.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::attributes::{self, Of};
 use crate::features::{Feature, Features};
@@ -13,6 +13,9 @@ use crate::tar::{Entry, Form, Kind};
 
 /// Entries of a layer that are asked for; parents come besides.
 const ENTRIES_MAX: usize = 20;
+
+/// One in so many entries that do not fit is made.
+const DARES: usize = 400;
 
 /// Bytes of a large file.
 const LARGE: usize = 70_000;
@@ -29,6 +32,8 @@ pub struct Maker<'a> {
     /// What the layers so far show, and what this one has put there.
     shown: BTreeMap<Path, Of>,
     own: BTreeMap<Path, Of>,
+    /// Where this layer has whiteouts: nothing is put beneath one before a directory has replaced it.
+    whiteouts: BTreeSet<Path>,
     entries: Vec<Entry>,
     /// Contents that were used before.
     contents: Vec<Vec<u8>>,
@@ -38,13 +43,14 @@ pub struct Maker<'a> {
 impl<'a> Maker<'a> {
     pub fn new(random: &'a mut Random, features: Features) -> Self {
         let contents = vec![Vec::new(), b"x".to_vec(), b"hello, world\n".to_vec()];
-        let (shown, own) = (BTreeMap::new(), BTreeMap::new());
-        Self { random, features, shown, own, entries: Vec::new(), contents, first: true }
+        let (shown, own, whiteouts) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        Self { random, features, shown, own, whiteouts, entries: Vec::new(), contents, first: true }
     }
 
     /// One more layer. The first has a file called after the seed: no two images share a layer.
     pub fn layer(&mut self, seed: u64) -> Vec<Entry> {
         self.own.clear();
+        self.whiteouts.clear();
         if self.first {
             self.put(b"seed".to_vec(), Of::File, Kind::File(seed.to_string().into_bytes()));
         }
@@ -62,6 +68,11 @@ impl<'a> Maker<'a> {
 
     fn now(&mut self, feature: Feature, percent: usize) -> bool {
         self.has(feature) && self.random.percent(percent)
+    }
+
+    /// Whether to do what containerd will refuse, most likely.
+    fn dares(&mut self) -> bool {
+        self.random.below(DARES) == 0
     }
 
     fn entry(&mut self) {
@@ -108,12 +119,17 @@ impl<'a> Maker<'a> {
         let above = ancestors(path).map(|above| self.shown.get(above).copied()).collect::<Vec<_>>();
         for above in above.into_iter().flatten() {
             let passable = above == Of::Directory || (above == Of::Symlink && self.has(Feature::Through));
-            if !passable && !self.random.percent(1) {
+            if !passable && !self.dares() {
                 return false;
             }
         }
         let same = |there: Option<&Of>| there.is_none_or(|there| *there == Of::Directory && of == Of::Directory);
         if !same(self.own.get(path)) && !self.has(Feature::Duplicates) {
+            return false;
+        }
+        // The times of a layer's directories are set when it is unpacked, wherever they are then.
+        let beneath = |(other, of): (&Path, &Of)| *of == Of::Directory && is_beneath(path, other);
+        if of != Of::Directory && self.own.iter().any(beneath) && !self.dares() {
             return false;
         }
         self.shown.get(path).is_none_or(|there| *there == of) || self.has(Feature::Replace)
@@ -135,14 +151,14 @@ impl<'a> Maker<'a> {
         if of != Of::Directory {
             self.forget_below(&path);
         }
+        self.whiteouts.remove(&path);
         self.shown.insert(path.clone(), of);
         self.own.insert(path, of);
     }
 
     fn forget_below(&mut self, path: &[u8]) {
-        let below = |other: &[u8]| other.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'));
-        self.shown.retain(|other, _| !below(other));
-        self.own.retain(|other, _| !below(other));
+        self.shown.retain(|other, _| !is_beneath(path, other));
+        self.own.retain(|other, _| !is_beneath(path, other));
     }
 
     /// Entries for the directories above it that have none in this layer, or only the need of them.
@@ -152,7 +168,7 @@ impl<'a> Maker<'a> {
             if self.own.contains_key(&above) || self.shown.get(&above).is_some_and(|of| *of == Of::Symlink) {
                 continue;
             }
-            if !self.now(Feature::Implied, 50) {
+            if self.whiteouts.remove(&above) || !self.now(Feature::Implied, 50) {
                 let entry = self.described(above.clone(), Of::Directory, Kind::Directory);
                 self.entries.push(entry);
             }
@@ -324,13 +340,15 @@ impl<'a> Maker<'a> {
             false => self.random.pick(&hidden).clone(),
         };
         // A whiteout of what the layer itself has is refused, where whiteouts are devices.
-        if (self.own.contains_key(&path) && !self.random.percent(1)) || !self.fits(&path, Of::Directory) {
+        if (self.own.contains_key(&path) && !self.dares()) || !self.fits(&path, Of::File) {
             return;
         }
         self.parents(&path);
         self.mark(whiteout_of(&path));
         self.forget_below(&path);
         self.shown.remove(&path);
+        self.own.remove(&path);
+        self.whiteouts.insert(path);
     }
 
     fn opaque(&mut self) {
@@ -385,6 +403,10 @@ impl<'a> Maker<'a> {
 /// The directories above a path, the topmost first.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n])
+}
+
+fn is_beneath(path: &[u8], other: &[u8]) -> bool {
+    other.strip_prefix(path).is_some_and(|rest| rest.first() == Some(&b'/'))
 }
 
 fn whiteout_of(path: &[u8]) -> Path {

@@ -215,15 +215,16 @@ impl Run {
         let directories = services.directories(namespace, snapshotter, image.chain_id())?;
         let place = services.work.join("view");
         damage::fresh(&place)?;
-        let look = |of: &[PathBuf]| view::of(of, *snapshotter != "native", &place);
+        let layered = *snapshotter != "native";
+        let look = |of: &[PathBuf]| view::of(of, layered, &place);
         let before = look(&directories)?;
         let mut befores = Vec::new();
         for n in 0..directories.len() {
             befores.push(look(&directories[n..])?);
         }
         let mut random = Random::new(image.seed ^ DAMAGE);
-        let Some((n, what)) = damage::inflict(&mut random, &directories)? else { return Ok(None) };
-        let number = (*snapshotter != "native").then(|| directories.len() - n);
+        let Some((n, what)) = damage::inflict(&mut random, &directories, layered)? else { return Ok(None) };
+        let number = layered.then(|| directories.len() - n);
         let after = (look(&directories)?, look(&directories[n..])?);
         let damage = Damage {
             in_image: changes(&before, &after.0),

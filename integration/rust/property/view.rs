@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -89,7 +90,11 @@ fn walk(directory: &Path, above: &[u8], view: &mut View, inodes: &mut Inodes) ->
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let (place, path) = (entry.path(), [above, b"/", entry.file_name().as_bytes()].concat());
-        let metadata = fs::symlink_metadata(&place)?;
+        let metadata = match fs::symlink_metadata(&place) {
+            // A directory of one layer alone lists its whiteouts, and has nothing there.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            metadata => metadata?,
+        };
         let node = node(&place, &metadata)?;
         if !matches!(node.kind, "directory" | "symlink") {
             inodes.entry((metadata.dev(), metadata.ino())).or_default().insert(path.clone());
