@@ -34,6 +34,8 @@ pub struct Maker<'a> {
     own: BTreeMap<Path, Of>,
     /// Where this layer has whiteouts: nothing is put beneath one before a directory has replaced it.
     whiteouts: BTreeSet<Path>,
+    /// What has a directory's entry in this layer. Their times are set at the end, wherever their names lead then.
+    directories: BTreeSet<Path>,
     entries: Vec<Entry>,
     /// Contents that were used before.
     contents: Vec<Vec<u8>>,
@@ -43,14 +45,16 @@ pub struct Maker<'a> {
 impl<'a> Maker<'a> {
     pub fn new(random: &'a mut Random, features: Features) -> Self {
         let contents = vec![Vec::new(), b"x".to_vec(), b"hello, world\n".to_vec()];
-        let (shown, own, whiteouts) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
-        Self { random, features, shown, own, whiteouts, entries: Vec::new(), contents, first: true }
+        let (shown, own) = (BTreeMap::new(), BTreeMap::new());
+        let (whiteouts, directories) = (BTreeSet::new(), BTreeSet::new());
+        Self { random, features, shown, own, whiteouts, directories, entries: Vec::new(), contents, first: true }
     }
 
     /// One more layer. The first has a file called after the seed: no two images share a layer.
     pub fn layer(&mut self, seed: u64) -> Vec<Entry> {
         self.own.clear();
         self.whiteouts.clear();
+        self.directories.clear();
         if self.first {
             self.put(b"seed".to_vec(), Of::File, Kind::File(seed.to_string().into_bytes()));
         }
@@ -118,7 +122,7 @@ impl<'a> Maker<'a> {
     fn fits(&mut self, path: &[u8], of: Of) -> bool {
         let above = ancestors(path).map(|above| self.shown.get(above).copied()).collect::<Vec<_>>();
         for above in above.into_iter().flatten() {
-            let passable = above == Of::Directory || (above == Of::Symlink && self.has(Feature::Through));
+            let passable = above == Of::Directory || (above == Of::Symlink && self.now(Feature::Through, 30));
             if !passable && !self.dares() {
                 return false;
             }
@@ -127,9 +131,8 @@ impl<'a> Maker<'a> {
         if !same(self.own.get(path)) && !self.has(Feature::Duplicates) {
             return false;
         }
-        // The times of a layer's directories are set when it is unpacked, wherever they are then.
-        let beneath = |(other, of): (&Path, &Of)| *of == Of::Directory && is_beneath(path, other);
-        if of != Of::Directory && self.own.iter().any(beneath) && !self.dares() {
+        let leads_astray = |other: &Path| (of == Of::Symlink && other == path) || is_beneath(path, other);
+        if of != Of::Directory && self.directories.iter().any(leads_astray) && !self.dares() {
             return false;
         }
         self.shown.get(path).is_none_or(|there| *there == of) || self.has(Feature::Replace)
@@ -185,6 +188,9 @@ impl<'a> Maker<'a> {
         let form = self.form(&path, &kind, &xattrs, uid.max(gid));
         if !matches!(form, Form::Pax | Form::PaxSign | Form::Old) {
             xattrs.clear();
+        }
+        if matches!(kind, Kind::Directory) {
+            self.directories.insert(path.clone());
         }
         let name = self.written(path, of);
         Entry { name, kind, mode, uid, gid, xattrs, form }
@@ -340,7 +346,8 @@ impl<'a> Maker<'a> {
             false => self.random.pick(&hidden).clone(),
         };
         // A whiteout of what the layer itself has is refused, where whiteouts are devices.
-        if (self.own.contains_key(&path) && !self.dares()) || !self.fits(&path, Of::File) {
+        let refused = self.own.contains_key(&path) || self.whiteouts.contains(&path);
+        if (refused && !self.dares()) || !self.fits(&path, Of::File) {
             return;
         }
         self.parents(&path);
@@ -383,14 +390,17 @@ impl<'a> Maker<'a> {
         let mut name = b"pax_global_header".to_vec();
         if self.now(Feature::GlobalNames, 60) {
             name = self.path();
-            if !self.fits(&name, Of::File) {
+            let lacks_parents = ancestors(&name).any(|above| self.whiteouts.contains(above));
+            if lacks_parents || self.directories.contains(&name) || !self.fits(&name, Of::File) {
                 return;
             }
-            let whiteout = self.random.percent(30) && !self.own.contains_key(&name);
+            let whiteout = self.random.percent(30) && !self.own.contains_key(&name) && !self.whiteouts.contains(&name);
             self.forget_below(&name);
             self.shown.remove(&name);
             self.own.remove(&name);
+            self.whiteouts.remove(&name);
             if whiteout {
+                self.whiteouts.insert(name.clone());
                 name = whiteout_of(&name);
             }
         }

@@ -63,6 +63,9 @@ struct Args {
     /// Option of an import that newer versions of containerd need
     #[arg(long, allow_hyphen_values = true)]
     import_option: Vec<String>,
+    /// Failures after which it ends
+    #[arg(long, default_value_t = 12)]
+    failures: usize,
     /// Print what the images are made of
     #[arg(long)]
     show: bool,
@@ -83,7 +86,7 @@ fn main() -> ExitCode {
 fn test(args: Args) -> Outcome<bool> {
     let only = args.only.as_deref().map_or(Ok(Features::ALL), Features::parse)?;
     let features = only.without(Features::parse(&args.without)?);
-    let Args { containerd, daemon, work, import_option: import_options, seed, count, snapshotter, show, .. } = args;
+    let Args { containerd, daemon, work, import_option: import_options, seed, count, snapshotter, failures, show, .. } = args;
     let services = Services { containerd, daemon, import_options, work };
-    Run::new(services, Settings { features, snapshotter, show }).images(seed, count)
+    Run::new(services, Settings { features, snapshotter, failures, show }).images(seed, count)
 }

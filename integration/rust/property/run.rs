@@ -27,9 +27,6 @@ const OWN: &str = "continuity";
 /// Images that are imported at once. More save processes; the refused ones make more of them be imported again.
 const BATCH: usize = 30;
 
-/// Failures after which it ends.
-const FAILURES_MAX: usize = 12;
-
 /// Of a hundred images, so many may be refused by containerd.
 const REFUSED_MAX: usize = 33;
 
@@ -49,6 +46,8 @@ const DAMAGE: u64 = 0x6461_6d61_6765;
 pub struct Settings {
     pub features: Features,
     pub snapshotter: Option<String>,
+    /// Failures after which it ends.
+    pub failures: usize,
     /// Print the images.
     pub show: bool,
 }
@@ -95,9 +94,10 @@ impl Run {
             let mine: Vec<u64> = seeds.iter().copied().filter(|seed| self.snapshotter_of(*seed) == snapshotter).collect();
             for batch in mine.chunks(BATCH) {
                 self.batch(snapshotter, batch)?;
-                if self.tally.failures >= FAILURES_MAX {
-                    println!("{FAILURES_MAX} failures: the rest is not tested");
-                    break;
+                if self.tally.failures >= self.settings.failures {
+                    println!("{} failures: the rest is not tested", self.tally.failures);
+                    println!("{}", self.tally);
+                    return Ok(false);
                 }
             }
         }
