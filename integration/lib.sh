@@ -11,6 +11,8 @@
 # lib/go.sh        the small Go programs, built on the distribution's packages
 # lib/disk.sh      filesystems of our own
 # lib/services.sh  containerd and our daemon
+# lib/containerds.sh  newer containerds beside the machine's own
+# lib/userns.sh    a user namespace, as rootless containerd lives in
 # lib/image.sh     an image of several layers
 # lib/layers.sh    snapshots seen from outside: keys, labels, directories
 # lib/odd.sh       images of odd layers
@@ -22,7 +24,7 @@ integration=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repository=$(dirname "$integration")
 export integration repository
 
-for part in base private packages cargo go disk services image layers odd layout debian story cases; do
+for part in base private packages cargo go disk services containerds userns image layers odd layout debian story cases; do
 	# shellcheck source=/dev/null
 	source "$integration/lib/$part.sh"
 done

@@ -8,3 +8,4 @@ pub mod convert;
 pub mod crossing;
 mod in_flight;
 pub mod snapshots;
+mod status;

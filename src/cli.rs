@@ -32,8 +32,9 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Escaped;
 
@@ -52,6 +53,10 @@ impl Outcome {
         if findings == 0 { Self::Intact } else { Self::Differences }
     }
 }
+
+/// What the commands that read a manifest say about it in their help.
+const ABOUT_DIGESTS: &str = "A manifest that is cut off between two resources is a valid, shorter manifest: only its digest \
+                             shows that (--digest sha256:...).";
 
 const EXIT_DIFFERENCES: u8 = 1;
 const EXIT_COULD_NOT_CHECK: u8 = 2;
@@ -88,11 +93,20 @@ pub struct Global {
         help_heading = "Global options",
         global = true,
         value_name = "PATH",
+        env = "CONTAINERD_ADDRESS",
         default_value = "/run/containerd/containerd.sock"
     )]
     pub containerd_address: PathBuf,
     /// Namespace of containerd
-    #[arg(long, help_heading = "Global options", short, global = true, value_name = "NAME", default_value = "default")]
+    #[arg(
+        long,
+        help_heading = "Global options",
+        short,
+        global = true,
+        value_name = "NAME",
+        env = "CONTAINERD_NAMESPACE",
+        default_value = "default"
+    )]
     pub namespace: String,
     /// No progress, no summary, no warnings
     #[arg(long, help_heading = "Global options", short, global = true)]
@@ -103,17 +117,23 @@ pub struct Global {
 enum Command {
     /// Write the manifest of a directory
     Build(build::BuildArgs),
-    /// Hold a directory against a manifest
+    /// Compare a directory with a manifest
+    #[command(after_help = ABOUT_DIGESTS)]
     Verify(verify::VerifyArgs),
     /// Make a directory what a manifest says
+    #[command(after_help = ABOUT_DIGESTS)]
     Apply(apply::ApplyArgs),
     /// List what a manifest records
+    #[command(after_help = ABOUT_DIGESTS)]
     Ls(inspect::LsArgs),
     /// Count what a manifest records
+    #[command(after_help = ABOUT_DIGESTS)]
     Stats(inspect::StatsArgs),
     /// Print a manifest as text or JSON
+    #[command(after_help = ABOUT_DIGESTS)]
     Dump(inspect::DumpArgs),
     /// Compare two manifests
+    #[command(after_help = ABOUT_DIGESTS)]
     Diff(verify::DiffArgs),
     /// Ask the daemon how it is
     Status(status::StatusArgs),
@@ -124,12 +144,15 @@ enum Command {
     /// Tell what containers changed
     Container(container::ContainerArgs),
     /// Serve snapshots to containerd, and everything else over ttrpc
+    #[command(
+        after_help = "The daemon does not read the environment variables CONTAINERD_ADDRESS and CONTAINERD_NAMESPACE."
+    )]
     Daemon(daemon::DaemonArgs),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| refuse(&error));
+    let matches = without_empty_variables(Cli::command()).try_get_matches().unwrap_or_else(|error| refuse(&error));
     let given = daemon::Given {
         address: is_given(&matches, "address"),
         containerd_address: is_given(&matches, "containerd_address"),
@@ -143,9 +166,9 @@ pub fn main() -> ExitCode {
         Command::Build(args) => build::run(global, &args),
         Command::Verify(args) => verify::run(global, &args),
         Command::Apply(args) => apply::run(global, &args),
-        Command::Ls(args) => inspect::ls(&args),
-        Command::Stats(args) => inspect::stats(&args),
-        Command::Dump(args) => inspect::dump(&args),
+        Command::Ls(args) => inspect::ls(global, &args),
+        Command::Stats(args) => inspect::stats(global, &args),
+        Command::Dump(args) => inspect::dump(global, &args),
         Command::Diff(args) => verify::diff(global, &args),
         Command::Status(args) => status::run(global, &args),
         Command::Snapshot(args) => snapshot::run(global, &args),
@@ -164,6 +187,14 @@ pub fn main() -> ExitCode {
             ExitCode::from(EXIT_COULD_NOT_CHECK)
         }
     }
+}
+
+/// An environment variable that is empty is as good as none, as a script may leave it.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let is_empty =
+        |arg: &Arg| arg.get_env().is_some_and(|name| std::env::var_os(name).is_some_and(|value| value.is_empty()));
+    let command = command.mut_args(|arg| if is_empty(&arg) { arg.env(Resettable::Reset) } else { arg });
+    command.mut_subcommands(without_empty_variables)
 }
 
 /// Help, version, or what is wrong with the command line.

@@ -13,7 +13,7 @@ use serde::de::{self, Deserializer, Visitor};
 use crate::error::{Error, ErrorKind, Result};
 use crate::image::ImageSettings;
 use crate::layer::Limits;
-use crate::verifier::{Action, Check, Policy, Repair};
+use crate::verifier::{Action, Check, Policy, Repair, Unproven};
 
 /// Where the configuration is looked for if no other file is named.
 pub const DEFAULT_PATH: &str = "/etc/continuity/config.toml";
@@ -55,12 +55,14 @@ pub struct ImageLimits {
     pub max_entries: u64,
     /// Bytes of one layer, uncompressed.
     pub max_bytes: u64,
+    /// Bytes of the window of a zstd frame; 0 goes by the memory there is.
+    pub max_window: u64,
 }
 
 impl Default for ImageLimits {
     fn default() -> Self {
-        let Limits { entries, bytes } = Limits::default();
-        Self { max_entries: entries, max_bytes: bytes }
+        let Limits { entries, bytes, window } = Limits::default();
+        Self { max_entries: entries, max_bytes: bytes, max_window: window }
     }
 }
 
@@ -77,6 +79,9 @@ pub struct Verify {
     /// What a damaged layer leads to.
     #[serde(with = "ActionName")]
     pub action: Action,
+    /// What becomes of a layer that nothing proves after an unclean stop.
+    #[serde(with = "UnprovenName")]
+    pub unproven: Unproven,
     /// How long a call waits for its verification.
     #[serde(deserialize_with = "duration")]
     pub deadline: Duration,
@@ -97,6 +102,13 @@ enum CheckName {
 enum ActionName {
     Refuse,
     Warn,
+}
+
+#[derive(Deserialize)]
+#[serde(remote = "Unproven", rename_all = "lowercase")]
+enum UnprovenName {
+    Refuse,
+    Allow,
 }
 
 #[derive(Deserialize)]
@@ -127,6 +139,7 @@ impl Default for Verify {
             on_prepare: Check::Full,
             on_view: Check::Full,
             action: Action::Refuse,
+            unproven: Unproven::Refuse,
             deadline: Duration::from_secs(10),
             repair: Repair::Off,
         }
@@ -162,13 +175,14 @@ impl Config {
 
     /// What the verifier is told.
     pub fn policy(&self) -> Policy {
-        let Verify { on_prepare, on_view, action, deadline, repair } = self.verify.clone();
-        Policy { on_prepare, on_view, action, deadline, repair, threads: self.threads }
+        let Verify { on_prepare, on_view, action, unproven, deadline, repair } = self.verify.clone();
+        Policy { on_prepare, on_view, action, unproven, deadline, repair, threads: self.threads }
     }
 
     /// How images are asked for; the namespace is that of each request. None if nobody is asked.
     pub fn images(&self) -> Option<ImageSettings> {
-        let limits = Limits { entries: self.image.max_entries, bytes: self.image.max_bytes };
+        let ImageLimits { max_entries, max_bytes, max_window } = self.image;
+        let limits = Limits { entries: max_entries, bytes: max_bytes, window: max_window };
         (!self.containerd_address.as_os_str().is_empty()).then(|| ImageSettings {
             address: self.containerd_address.clone(),
             namespace: String::new(),
@@ -241,7 +255,10 @@ mod tests {
             keys(&documented),
             "address containerd_address image log_level root snapshots_address threads verify"
         );
-        assert_eq!(keys(documented["verify"].as_table().unwrap()), "action deadline on_prepare on_view repair");
+        assert_eq!(
+            keys(documented["verify"].as_table().unwrap()),
+            "action deadline on_prepare on_view repair unproven"
+        );
         // One comment each.
         let commented = text.split("\n\n").filter(|paragraph| paragraph.contains(" = ")).all(|p| p.contains('#'));
         assert!(commented);
@@ -252,12 +269,14 @@ mod tests {
         let config = parse(
             "root = '/r'\nsnapshots_address = '/s'\naddress = '/a'\nlog_level = 'debug'\n\
              containerd_address = '/c'\nthreads = 3\n[verify]\non_prepare = 'off'\non_view = 'off'\naction = 'warn'\n\
-             deadline = '500ms'\nrepair = 'auto'\n[image]\nmax_entries = 5\nmax_bytes = 6\n",
+             unproven = 'allow'\ndeadline = '500ms'\nrepair = 'auto'\n[image]\nmax_entries = 5\nmax_bytes = 6\n\
+             max_window = 7\n",
         );
         let verify = Verify {
             on_prepare: Check::Off,
             on_view: Check::Off,
             action: Action::Warn,
+            unproven: Unproven::Allow,
             deadline: Duration::from_millis(500),
             repair: Repair::Auto,
         };
@@ -269,13 +288,14 @@ mod tests {
             containerd_address: "/c".into(),
             threads: 3,
             verify,
-            image: ImageLimits { max_entries: 5, max_bytes: 6 },
+            image: ImageLimits { max_entries: 5, max_bytes: 6, max_window: 7 },
         };
         let policy = expected.policy();
         let expected_limits = expected.images().unwrap().limits;
         assert_eq!(config.unwrap(), expected);
         assert_eq!((policy.on_prepare, policy.action, policy.threads), (Check::Off, Action::Warn, 3));
-        assert_eq!(expected_limits, Limits { entries: 5, bytes: 6 });
+        assert_eq!((policy.on_view, policy.unproven), (Check::Off, Unproven::Allow));
+        assert_eq!(expected_limits, Limits { entries: 5, bytes: 6, window: 7 });
     }
 
     #[test]
@@ -286,6 +306,7 @@ mod tests {
             ("threads = -1", &["line 1 (threads = -1)"]),
             ("[verify]\non_prepare = 'half'", &["line 2 (on_prepare = 'half')", "half", "full"]),
             ("[verify]\naction = 'ignore'", &["line 2 (action = 'ignore')", "refuse"]),
+            ("[verify]\nunproven = 'seal'", &["line 2 (unproven = 'seal')", "refuse", "allow"]),
             ("[verify]\ndeadline = '10'", &["line 2 (deadline = '10')", "duration such as"]),
             (
                 "[verify]\ndeadline = '18446744073709551615s'",

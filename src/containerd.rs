@@ -7,8 +7,12 @@
 mod client;
 mod content;
 mod image;
+mod index;
+mod json;
 mod lease;
+mod platform;
 mod records;
+mod runtime_spec;
 
 /// Generated from `protos/containerd`.
 #[allow(missing_docs, unused_qualifications, clippy::all)]
@@ -65,8 +69,11 @@ pub mod proto {
     }
 }
 
+pub use crate::key::ChainId;
 pub use client::Client;
 pub use content::ContentReader;
-pub use image::{ChainId, Image, Layer, Platform};
+pub use image::{Candidate, Found, Image, Layer};
 pub use lease::Lease;
+pub use platform::Platform;
 pub use records::{ContainerRecord, Descriptor, ImageRecord, SnapshotRecord, SnapshotterInfo};
+pub use runtime_spec::RuntimeSpec;

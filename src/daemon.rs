@@ -56,10 +56,28 @@ pub fn run(config: &Config) -> Result<()> {
     let left = until.map_or(DRAIN, |until| until.saturating_duration_since(Instant::now()));
     // Work whose client is gone; it is as safe to give up as it is to be killed.
     runtime.shutdown_timeout(left);
-    if until.is_none() {
-        engine.shutdown();
-    }
+    close(engine, until.map_or(DRAIN, |until| until.saturating_duration_since(Instant::now())));
     served
+}
+
+/// Ends the background work, if that was not done already, and the run cleanly, if both take no longer than `patience`:
+/// they may wait for a disk. Without it the next start takes the stop for an unclean one, which costs time, or layers that
+/// no image describes, but never proof.
+fn close(engine: Arc<Engine>, patience: Duration) {
+    let (closed, done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        engine.shutdown();
+        let result = engine.close();
+        // The database goes with it, in order.
+        drop(engine);
+        closed.send(result)
+    });
+    let unclean = match done.recv_timeout(patience) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the disk did not answer within {patience:?}"),
+    };
+    log::warn!("no clean stop: {unclean}");
 }
 
 /// Lifts the soft limit of open files to the hard one: a deep tree, many connections and many mounts hold many.

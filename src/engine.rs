@@ -15,23 +15,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::error::Result;
 use crate::image::{ImageSettings, Images, RepairOptions};
+use crate::key::SnapshotKey;
+use crate::labels;
 use crate::mount::Mount;
 use crate::snapshotter::{Labels, Snapshot, Snapshotter, Usage};
 use crate::verifier::{Policy, Use, Verifier};
 
-/// The label of a snapshot that is prepared to unpack a layer; its value is the chain ID.
-const UNPACK_LABEL: &str = "containerd.io/snapshot.ref";
-
-/// The label of a view that is made to look at what may be damaged: nobody runs from it.
-const UNVERIFIED_LABEL: &str = "containerd.io/snapshot/continuity.verify";
-
 /// containerd's namespace where none is named.
 const DEFAULT_NAMESPACE: &str = "default";
-
-/// Begins the client's key of a snapshot that is prepared to unpack a layer.
-const UNPACK_KEY: &str = "extract-";
 
 /// See the [module](self).
 pub struct Engine {
@@ -64,6 +57,14 @@ impl Engine {
         self.verifier.repair_options(dry_run, force)
     }
 
+    /// The clean stop, after [`Engine::shutdown`] and once no call is under way: nothing is changed afterwards.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::close`].
+    pub fn close(&self) -> Result<()> {
+        self.snapshotter.close()
+    }
+
     /// Puts the parts together.
     pub fn new(snapshotter: Arc<Snapshotter>, verifier: Arc<Verifier>) -> Self {
         Self { snapshotter, verifier }
@@ -80,43 +81,31 @@ impl Engine {
     /// came in, from which its deadline counts.
     ///
     /// # Errors
-    /// As [`Snapshotter::prepare`]; `FailedPrecondition`, naming snapshot, path and finding, for a damaged layer.
+    /// As [`Snapshotter::prepare`], before anything is verified; then as [`Verifier::before_use`].
     pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent
-            && !is_unpack(key, &labels)
+            && !is_unpack(key, Some(parent), &labels)
         {
-            self.absent(key)?;
+            // What cannot be created is not waited for. The snapshotter asks again, and its answer counts.
+            self.snapshotter.creatable(key, Some(parent))?;
             self.verifier.before_use(parent, Use::Prepare, asked)?;
         }
         self.snapshotter.prepare(key, parent, labels)
     }
 
-    /// Creates a read-only snapshot. Its parent's chain is verified first, unless the label
-    /// `containerd.io/snapshot/continuity.verify` is `off`: so a tool looks at what is damaged.
+    /// Creates a read-only snapshot. Its parent's chain is verified first, unless the label [`labels::UNVERIFIED`] is
+    /// `off`: so a tool looks at what is damaged.
     ///
     /// # Errors
     /// As [`Engine::prepare`].
     pub fn view(&self, key: &str, parent: Option<&str>, labels: Labels, asked: Instant) -> Result<Vec<Mount>> {
         if let Some(parent) = parent
-            && labels.get(UNVERIFIED_LABEL).is_none_or(|value| value != "off")
+            && labels.get(labels::UNVERIFIED).is_none_or(|value| value != labels::UNVERIFIED_VALUE)
         {
-            self.absent(key)?;
+            self.snapshotter.creatable(key, Some(parent))?;
             self.verifier.before_use(parent, Use::View, asked)?;
         }
         self.snapshotter.view(key, parent, labels)
-    }
-
-    /// Nobody waits for the verification of something that is already there. The snapshotter asks again when it
-    /// creates the snapshot, and its answer counts.
-    fn absent(&self, key: &str) -> Result<()> {
-        match self.snapshotter.stat(key) {
-            Ok(_) => {
-                let message = format!("snapshot {} already exists", Escaped(key.as_bytes()));
-                Err(Error::new(ErrorKind::AlreadyExists, message))
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
     }
 
     /// The mounts of an active snapshot or a view, which were verified when it was created.
@@ -127,13 +116,13 @@ impl Engine {
         self.snapshotter.mounts(key)
     }
 
-    /// Turns an active snapshot into a layer and asks for its seal. Called inside containerd's write transaction:
-    /// returns as soon as the record is durable.
+    /// Turns an active snapshot into a layer, on top of `parent` if it has none, and asks for its seal. Called inside
+    /// containerd's write transaction: returns as soon as the record is durable.
     ///
     /// # Errors
     /// As [`Snapshotter::commit`].
-    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<()> {
-        let snapshot = self.snapshotter.commit(name, key, labels)?;
+    pub fn commit(&self, name: &str, key: &str, parent: Option<&str>, labels: Labels) -> Result<()> {
+        let snapshot = self.snapshotter.commit(name, key, parent, labels)?;
         self.verifier.committed(&snapshot);
         Ok(())
     }
@@ -191,22 +180,8 @@ impl Engine {
 }
 
 /// Whether a snapshot is only prepared to unpack the next layer: that is verified by nobody and waits for nothing.
-pub fn is_unpack(key: &str, labels: &Labels) -> bool {
-    labels.contains_key(UNPACK_LABEL) || client_key(key).starts_with(UNPACK_KEY)
-}
-
-/// The client's part of `<namespace>/<number>/<client's key>`; a key of another shape came from the client as it is.
-fn client_key(key: &str) -> &str {
-    namespaced(key).map_or(key, |(_, client)| client)
-}
-
-/// Namespace and client's key of `<namespace>/<number>/<client's key>`.
-fn namespaced(key: &str) -> Option<(&str, &str)> {
-    let mut parts = key.splitn(3, '/');
-    match (parts.next(), parts.next(), parts.next()) {
-        (Some(namespace), Some(number), Some(client)) if number.parse::<u64>().is_ok() => Some((namespace, client)),
-        _ => None,
-    }
+pub fn is_unpack(key: &str, parent: Option<&str>, labels: &Labels) -> bool {
+    SnapshotKey::parse(key).is_some_and(|key| key.is_unpack(parent, labels))
 }
 
 #[cfg(test)]
@@ -214,6 +189,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::error::ErrorKind;
     use crate::snapshotter::SealState;
     use crate::verifier::{Action, Check};
 
@@ -221,22 +197,83 @@ mod tests {
         on_prepare: Check::Full,
         on_view: Check::Full,
         action: Action::Refuse,
+        unproven: crate::verifier::Unproven::Refuse,
         deadline: Duration::from_secs(60),
         repair: crate::verifier::Repair::Off,
         threads: 1,
     };
 
-    #[test]
-    fn a_key_that_exists_is_said_to_exist_whatever_its_parent_has_become() {
-        let root = tempfile::tempdir().unwrap();
-        let engine = Engine::open(root.path(), POLICY, None).unwrap();
+    /// An engine with a layer of one file, sealed, and that file.
+    fn engine_with_a_layer(root: &Path, layer: &str) -> (Engine, std::path::PathBuf) {
+        let engine = Engine::open(root, POLICY, None).unwrap();
         engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
         let file = engine.snapshotter.layer_dir(engine.stat("active").unwrap().id).join("file");
         std::fs::write(&file, "intact").unwrap();
-        engine.commit("layer", "active", Labels::new()).unwrap();
-        while engine.stat("layer").unwrap().seal.unwrap().state == SealState::Pending {
+        engine.commit(layer, "active", None, Labels::new()).unwrap();
+        while engine.stat(layer).unwrap().seal.unwrap().state == SealState::Pending {
             std::thread::sleep(Duration::from_millis(5));
         }
+        (engine, file)
+    }
+
+    #[test]
+    fn only_an_unpacking_is_put_onto_damage() {
+        let root = tempfile::tempdir().unwrap();
+        let digest = |n: char| format!("sha256:{}", n.to_string().repeat(64));
+        let layer = format!("default/1/{}", digest('0'));
+        let (engine, file) = engine_with_a_layer(root.path(), &layer);
+        std::fs::write(&file, "broken").unwrap();
+        let target = Labels::from([(labels::TARGET.to_owned(), digest('1'))]);
+        for (key, labels, passes) in [
+            ("default/2/extract-anything".to_owned(), Labels::new(), false),
+            ("default/2/extract-anything".to_owned(), target.clone(), false),
+            ("default/2/container".to_owned(), target.clone(), false),
+            (format!("extract-1-abcd {}", digest('1')), target.clone(), false),
+            (format!("default/2/extract-1-abcd {}", digest('0')), Labels::new(), false),
+            (format!("default/2/extract-1-abcd {}", digest('1')), target, true),
+        ] {
+            let prepared = engine.prepare(&key, Some(&layer), labels, Instant::now());
+            assert_eq!(prepared.is_ok(), passes, "{key}: {prepared:?}");
+        }
+        // Nobody gets around the check with what is unpacked onto the damage.
+        let (unpacking, next) =
+            (format!("default/2/extract-1-abcd {}", digest('1')), format!("default/2/{}", digest('1')));
+        engine.commit(&next, &unpacking, None, Labels::new()).unwrap();
+        let run = engine.prepare("default/3/container", Some(&next), Labels::new(), Instant::now());
+        assert!(run.unwrap_err().to_string().contains("damaged: /file: digest"));
+        engine.shutdown();
+    }
+
+    #[test]
+    fn what_cannot_be_created_is_not_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, file) = engine_with_a_layer(root.path(), "layer");
+        engine.prepare("top", Some("layer"), Labels::new(), Instant::now()).unwrap();
+        // A check of it would take hours.
+        std::fs::File::options().write(true).open(file).unwrap().set_len(4 << 40).unwrap();
+        for (key, parent, kind) in [
+            ("new", "none", ErrorKind::NotFound),
+            ("new", "top", ErrorKind::InvalidInput),
+            ("top", "layer", ErrorKind::AlreadyExists),
+            ("top", "none", ErrorKind::NotFound),
+            ("top", "top", ErrorKind::InvalidInput),
+        ] {
+            let began = Instant::now();
+            for result in [
+                engine.prepare(key, Some(parent), Labels::new(), began),
+                engine.view(key, Some(parent), Labels::new(), began),
+            ] {
+                assert_eq!(result.unwrap_err().kind(), kind, "{key} on {parent}");
+            }
+            assert!(began.elapsed() < Duration::from_secs(5), "{key} on {parent}: it was checked");
+        }
+        engine.shutdown();
+    }
+
+    #[test]
+    fn a_key_that_exists_is_said_to_exist_whatever_its_parent_has_become() {
+        let root = tempfile::tempdir().unwrap();
+        let (engine, file) = engine_with_a_layer(root.path(), "layer");
         engine.view("view", Some("layer"), Labels::new(), Instant::now()).unwrap();
         std::fs::write(&file, "broken").unwrap();
         let layer = Some("layer");
@@ -245,26 +282,10 @@ mod tests {
             assert_eq!(prepared.unwrap_err().kind(), kind, "prepare {key}");
             assert_eq!(engine.view(key, layer, Labels::new(), Instant::now()).unwrap_err().kind(), kind, "view {key}");
         }
-        let unverified = Labels::from([(UNVERIFIED_LABEL.to_owned(), "off".to_owned())]);
+        let unverified = Labels::from([(labels::UNVERIFIED.to_owned(), "off".to_owned())]);
         engine.view("look", layer, unverified.clone(), Instant::now()).unwrap();
         let prepared = engine.prepare("run", layer, unverified, Instant::now());
         assert_eq!(prepared.unwrap_err().kind(), ErrorKind::FailedPrecondition, "only a view is let pass");
         engine.shutdown();
-    }
-
-    #[test]
-    fn only_the_clients_part_of_a_key_tells_an_unpack() {
-        for (key, expected) in [
-            ("default/12/extract-1234-abcd sha256:00", true),
-            ("extract-1 sha256:00", true),
-            ("default/12/my/extract-1", false),
-            ("default/12/container", false),
-            ("extract-ns/12/container", false),
-            ("12", false),
-        ] {
-            assert_eq!(is_unpack(key, &Labels::new()), expected, "{key}");
-        }
-        let labels = Labels::from([(UNPACK_LABEL.to_owned(), "sha256:00".to_owned())]);
-        assert!(is_unpack("default/12/container", &labels));
     }
 }

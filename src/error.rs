@@ -19,8 +19,10 @@ pub enum ErrorKind {
     AlreadyExists,
     /// An argument, option or request that makes no sense, whatever the state of the system.
     InvalidInput,
-    /// A manifest that breaks the format; the message holds the byte offset or the path.
+    /// A manifest that breaks the format; the message holds the byte offset or the path. It is its caller's.
     InvalidManifest,
+    /// What this program stored itself has rotted, or is gone: a stored manifest, a record.
+    Corrupt,
     /// The request makes sense, but not in the present state.
     FailedPrecondition,
     /// Resolution of a path left the root, or would have followed a symlink.
@@ -31,6 +33,8 @@ pub enum ErrorKind {
     Unsupported,
     /// Somebody asked to stop.
     Cancelled,
+    /// Not now: the daemon is stopping. The same request may succeed a moment later.
+    Unavailable,
     /// A system call failed for a reason of its own; see [`Error::errno`].
     Io,
 }

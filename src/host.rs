@@ -55,6 +55,21 @@ fn keeps_with(name: &[u8], active: &[bool]) -> bool {
     !REWRITTEN.iter().zip(active).any(|((begin, _), active)| *active && name.starts_with(begin))
 }
 
+/// Whether this process runs in a user namespace other than the first, where nobody may make devices or set `trusted.*`.
+/// Asked once: this process stays where it was started.
+pub fn in_user_namespace() -> bool {
+    // Unreadable: a kernel without user namespaces.
+    static HERE: LazyLock<bool> =
+        LazyLock::new(|| maps_less_than_all(&std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default()));
+    *HERE
+}
+
+/// The map of the first user namespace is the whole range.
+fn maps_less_than_all(uid_map: &str) -> bool {
+    let fields: Vec<&str> = uid_map.split_whitespace().collect();
+    !matches!(fields.as_slice(), [] | ["0", "0", "4294967295"])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,5 +112,13 @@ mod tests {
         assert!(keeps_with(b"security.SMACK64", &active));
         assert!(keeps_with(b"security.capability", &[true; 4]));
         assert!(keeps_with(b"user.origin", &[true; 4]));
+    }
+
+    #[test]
+    fn a_user_namespace_maps_less_than_all() {
+        assert!(!maps_less_than_all("         0          0 4294967295\n"));
+        assert!(!maps_less_than_all(""));
+        assert!(maps_less_than_all("         0       1000          1\n"));
+        assert!(maps_less_than_all("         0     100000      65536\n"));
     }
 }

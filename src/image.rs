@@ -13,9 +13,11 @@ mod container;
 mod derive;
 mod explain;
 mod list;
+mod mount_points;
 mod repair;
 mod rules;
 mod trace;
+mod unpacked;
 mod verify;
 mod view;
 
@@ -52,7 +54,7 @@ pub struct ImageSettings {
 pub struct Selection {
     /// Name of a snapshotter; none means every one that has the image unpacked.
     pub snapshotter: Option<String>,
-    /// None means this machine's.
+    /// None means every one that is unpacked.
     pub platform: Option<Platform>,
 }
 

@@ -10,10 +10,12 @@
 //! | 1 | [`digest`] | SHA-256 digests |
 //! | 1 | [`host`] | what a host puts on files by itself, and what it keeps of what an image says |
 //! | 1 | [`inode`] | file types and extended attributes |
+//! | 1 | [`labels`] | the labels of snapshots that mean something here |
 //! | 1 | [`mountinfo`] | mount tables, as the kernel tells them |
 //! | 2 | [`manifest`] | resources, modes, the streaming codec, text and JSON forms |
 //! | 2 | [`tree`] | a confined directory handle, the ordered parallel walk, changes to a tree |
 //! | 2 | [`mount`] | containerd's mounts, made where nobody sees them |
+//! | 2 | [`key`] | the names that containerd gives to snapshots, chain IDs |
 //! | 3 | [`ops`] | build, verify, apply, diff, inspect: synchronous |
 //! | 3 | [`layer`] | image layers: blob to entries, entries to root filesystem and manifest |
 //! | 4 | [`snapshotter`] | snapshots on overlay: backend and metadata database |
@@ -37,6 +39,8 @@ pub mod error;
 pub mod host;
 pub mod image;
 pub mod inode;
+pub mod key;
+pub mod labels;
 pub mod layer;
 pub mod manifest;
 pub mod mount;

@@ -9,6 +9,7 @@
 //! <root>/lock               one process per root
 //! <root>/metadata.redb      records: key, parent, kind, labels, times, usage, seal
 //! <root>/snapshots/<id>/    fs (the snapshot's own files), work (overlayfs'); ahead-<id> for one to come
+//! <root>/empty              a lower directory for a layer that is unpacked before its parent is known
 //! ```
 //! Keys are the caller's and opaque: they hold slashes and spaces and never become part of a path.
 //!
@@ -21,22 +22,25 @@ mod metadata;
 mod overlay;
 mod record;
 mod removal;
+mod run;
 mod snapshot;
 pub mod time;
 mod usage;
 
-pub use snapshot::{Kind, Labels, SEAL_LABELS, Seal, SealSource, SealState, Snapshot, Usage};
+pub use crate::labels::Labels;
+pub use snapshot::{Kind, Seal, SealSource, SealState, Snapshot, Usage};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::Durability;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::labels;
 use crate::mount::Mount;
 use filter::Filters;
 use lock::RootLock;
-use metadata::Metadata;
+use metadata::{Layer, Metadata};
 use overlay::{Directories, KernelOptions};
 
 /// Bytes of a label's key and value together: containerd's own limit.
@@ -50,6 +54,7 @@ const ROOT_MODE: u32 = 0o700;
 
 /// See the [module](self).
 pub struct Snapshotter {
+    root: PathBuf,
     metadata: Metadata,
     directories: Directories,
     /// One cleanup at a time: two would race for the same directories.
@@ -75,7 +80,11 @@ impl Snapshotter {
         let directories = Directories::open(&root, KernelOptions::detect())?;
         let metadata = Metadata::open(&root.join("metadata.redb"))?;
         overlay::sync(&root)?;
-        let snapshotter = Self { metadata, directories, cleanup: Mutex::new(()), _lock: lock };
+        if let Err(error) = metadata.begin_run(run::name(&root)) {
+            // Nothing can be changed before it can be written down, so nothing is used by mistake; the rest can be read.
+            log::warn!("{}: the start cannot be written down: {error}", Escaped::path(&root));
+        }
+        let snapshotter = Self { root, metadata, directories, cleanup: Mutex::new(()), _lock: lock };
         if let Err(error) = snapshotter.cleanup() {
             // What can't be removed takes up space, what can't be renamed can't be used, no more; the next cleanup
             // tries again.
@@ -84,11 +93,32 @@ impl Snapshotter {
         Ok(snapshotter)
     }
 
+    /// The clean stop: the files of layers that have no seal are made durable, and nothing is changed afterwards. A start
+    /// that follows no clean stop, on a filesystem that was mounted anew since, makes such layers unproven.
+    ///
+    /// # Errors
+    /// The layers could not be synced, or the stop not noted: then it is no clean one.
+    pub fn close(&self) -> Result<()> {
+        self.metadata.end_run(|| {
+            let root = std::fs::File::open(&self.root).map_err(|error| Error::io("open", &self.root, error))?;
+            rustix::fs::syncfs(root).map_err(|errno| Error::io("syncfs", &self.root, errno))
+        })
+    }
+
+    /// The layers that a new snapshot `key` on top of `parent` would stand on, nearest first; nothing is created.
+    ///
+    /// # Errors
+    /// As [`Snapshotter::prepare`], but for labels.
+    pub fn creatable(&self, key: &str, parent: Option<&str>) -> Result<Vec<Snapshot>> {
+        check_key(key)?;
+        self.metadata.creatable(key, parent)
+    }
+
     /// Creates a writable snapshot on top of a committed one, or an empty one.
     ///
     /// # Errors
-    /// `AlreadyExists`: the key. `NotFound`: the parent. `InvalidInput`: the parent is not committed; a label or
-    /// the key is too long.
+    /// In this order: `InvalidInput`: a label or the key is too long. `NotFound`: the parent. `InvalidInput`: the
+    /// parent is not committed. `AlreadyExists`: the key.
     pub fn prepare(&self, key: &str, parent: Option<&str>, labels: Labels) -> Result<Vec<Mount>> {
         self.create(Kind::Active, key, parent, labels)
     }
@@ -117,17 +147,22 @@ impl Snapshotter {
     }
 
     /// Turns the active snapshot `key` into the layer `name`, with these labels and no others; durable on return,
-    /// its seal pending. The number, and so the directory, stays.
+    /// its seal pending. The number, and so the directory, stays. One without a parent may get one now; what named its
+    /// parent when it was created may name it again.
     ///
     /// # Errors
-    /// `AlreadyExists`: the name. `NotFound`: the key. `FailedPrecondition`: the key is not active.
-    pub fn commit(&self, name: &str, key: &str, labels: Labels) -> Result<Snapshot> {
+    /// In this order: `InvalidInput`: a label or the name is too long. `NotFound`: the key. `AlreadyExists`: the name.
+    /// `FailedPrecondition`: the key is not active. `InvalidInput`: it has another parent. `NotFound`,
+    /// `FailedPrecondition`: the parent is missing, is not committed.
+    pub fn commit(&self, name: &str, key: &str, parent: Option<&str>, labels: Labels) -> Result<Snapshot> {
         check_key(name)?;
         let labels = stored(labels)?;
-        let active = self.metadata.committable(name, key)?;
+        let active = self.metadata.committable(name, key, parent)?;
         // Outside of the transaction: measuring takes as long as the layer is large.
         let usage = usage::measure(&self.directories.fs(active.id))?;
-        self.metadata.commit(name, key, active.id, labels, usage, time::now())
+        let layer = Layer { name, parent, labels };
+        self.metadata
+            .commit(&layer, key, active.id, usage, time::now(), |parent, own| self.directories.adopt(parent, own))
     }
 
     /// Forgets a snapshot without children; its directory goes in [`Snapshotter::cleanup`].
@@ -216,7 +251,10 @@ impl Snapshotter {
                 snapshot.seal = Some(seal);
                 Ok(())
             }
-            false => Err(Error::new(ErrorKind::NotFound, format!("committed snapshot {key:?}, number {id}, is gone"))),
+            false => {
+                let key = Escaped(key.as_bytes());
+                Err(Error::new(ErrorKind::NotFound, format!("committed snapshot {key}, number {id}, not found")))
+            }
         };
         let durability = match seal.state {
             // Lost in a power cut, the next check finds it again; and a start of n layers would cost n fsyncs.
@@ -226,9 +264,9 @@ impl Snapshotter {
         self.metadata.change(key, durability, set).map(|_| ())
     }
 
-    /// Committed snapshots whose seal is pending: the seal jobs that survive a restart.
+    /// Committed snapshots whose seal is still to be built: the seal jobs that survive a restart.
     pub fn pending(&self) -> Result<Vec<Snapshot>> {
-        self.metadata.list(|snapshot| snapshot.seal.is_some_and(|seal| seal.state == SealState::Pending))
+        self.metadata.list(snapshot::is_unsealed)
     }
 }
 
@@ -242,7 +280,7 @@ fn check_key(key: &str) -> Result<()> {
 
 /// The labels that are kept: without those that show a seal, and without empty ones, which mean removal.
 fn stored(mut labels: Labels) -> Result<Labels> {
-    labels.retain(|key, value| !key.starts_with(SEAL_LABELS) && !value.is_empty());
+    labels.retain(|key, value| !key.starts_with(labels::SEAL) && !value.is_empty());
     match labels.iter().find(|(key, value)| key.len() + value.len() > MAX_LABEL) {
         None => Ok(labels),
         Some((key, value)) => {

@@ -8,95 +8,45 @@
 //! ```text
 //! commit ── bell ──▶ seal worker ── ops::build ──▶ store ── set_seal(sealed) ── an image? ── explain
 //! prepare, view ──▶ before_use ── one flight a layer ──▶ checkers ── ops::verify ──▶ set_seal(verified | damaged)
+//!                            └──── unproven, not sealable ──▶ seal worker, at once
 //! ```
 //!
 //! One thread seals, [`CHECKERS`] threads check; each reads with as many hashing threads as the policy says.
 
+mod again;
+mod backoff;
+mod before_use;
 mod check;
 mod explain;
 mod guard;
 mod mend;
+mod policy;
+mod proof;
+mod requests;
 mod seal;
 mod store;
 
+pub use policy::{Action, Check, Policy, Repair, Unproven, Use};
 pub use store::{Ingest, Store};
 
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::{ImageSettings, Images, RepairOptions};
 use crate::mount::{self, Mount};
 use crate::ops::{Finding, VerifyReport};
-use crate::snapshotter::{SealState, Snapshot, Snapshotter};
+use crate::snapshotter::{Snapshot, Snapshotter};
 use crate::tree::{Progress, Root};
 use crate::verifier::check::Outcome;
-use crate::verifier::guard::{Flight, Flights, Ticket};
+use crate::verifier::guard::Flights;
 
 /// Layers that are checked at the same time on behalf of Prepare and View. More would compete for one disk.
 pub const CHECKERS: usize = 2;
-
-/// Longer than any deadline that is meant; for those that no clock can express.
-const NEVER: Duration = Duration::from_secs(365 * 24 * 3600);
-
-/// What happens when a layer is damaged, or could not be checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// The call fails with `FailedPrecondition`.
-    Refuse,
-    /// The call proceeds, the log has a warning.
-    Warn,
-}
-
-/// Whether damage is mended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Repair {
-    /// By nobody but who says so.
-    Off,
-    /// In the background, as soon as a check has found it, if an image says what the layer should be and no running
-    /// container uses it.
-    Auto,
-}
-
-/// How much is checked before a use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Check {
-    /// Every layer, every file.
-    Full,
-    /// Nothing.
-    Off,
-}
-
-/// What a chain of layers is about to be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// A writable snapshot on top of it.
-    Prepare,
-    /// A read-only one.
-    View,
-}
-
-/// What is checked when, and what follows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy {
-    /// Before a Prepare that does not merely unpack the next layer.
-    pub on_prepare: Check,
-    /// Before a View.
-    pub on_view: Check,
-    /// What a damaged layer leads to.
-    pub action: Action,
-    /// How long one Prepare or View waits for its checks, all layers together.
-    pub deadline: Duration,
-    /// Whether damage is mended.
-    pub repair: Repair,
-    /// Hashing threads of one check or seal; 0 means the cores, at most four.
-    pub threads: usize,
-}
 
 /// What [`Verifier::verify_snapshot`] reports, in order.
 #[derive(Debug)]
@@ -126,8 +76,11 @@ struct Inner {
     images: Option<ImageSettings>,
     repairs: mend::Repairs,
     bell: seal::Bell,
+    requests: requests::Requests,
+    again: again::Again,
     flights: Flights,
     recorded: check::Recorded,
+    contradictions: check::Contradictions,
     /// Read: a manifest is stored and not yet referred to. Write: what nobody refers to is removed.
     publishing: RwLock<()>,
 }
@@ -141,7 +94,6 @@ impl Verifier {
         policy: Policy,
         images: Option<ImageSettings>,
     ) -> Result<Arc<Self>> {
-        seal::warn_of_left_over(&snapshotter)?;
         let inner = Arc::new(Inner {
             snapshotter,
             store: Store::open(root)?,
@@ -150,8 +102,11 @@ impl Verifier {
             images,
             repairs: mend::Repairs::default(),
             bell: seal::Bell::default(),
+            requests: requests::Requests::default(),
+            again: again::Again::default(),
             flights: Flights::default(),
             recorded: check::Recorded::default(),
+            contradictions: check::Contradictions::default(),
             publishing: RwLock::new(()),
         });
         let mounting_place = root.join("mnt");
@@ -209,84 +164,6 @@ impl Verifier {
         &self.inner.store
     }
 
-    /// Checks the layers that `parent` consists of before something is put on top of them. A layer whose seal is
-    /// pending passes. Past the deadline the call passes too, with a warning, and the checks go on; but a layer
-    /// that was damaged when it was last checked never passes unchecked. The deadline counts from `asked`, when the
-    /// call came in: what it waited for before it got here is waiting too.
-    ///
-    /// # Errors
-    /// `FailedPrecondition`, naming snapshot, paths and findings, if a layer is damaged or could not be checked and
-    /// the policy is to refuse. `NotFound` if there is no such parent.
-    pub fn before_use(&self, parent: &str, what: Use, asked: Instant) -> Result<()> {
-        let policy = &self.inner.policy;
-        let check = match what {
-            Use::Prepare => policy.on_prepare,
-            Use::View => policy.on_view,
-        };
-        if check == Check::Off {
-            return Ok(());
-        }
-        let deadline = asked.checked_add(policy.deadline).unwrap_or_else(|| asked + NEVER);
-        let layers = self.inner.snapshotter.chain(parent)?.into_iter().filter(is_sealed);
-        // What is known of a layer is what this caller just read, not what the one read who began the check.
-        let tickets: Vec<_> = layers.map(|layer| (was_damaged(&layer), self.inner.flights.join(layer))).collect();
-        let mut late = 0;
-        for (was_damaged, ticket) in &tickets {
-            match self.wait(ticket, deadline) {
-                Some(outcome) => self.judge(&ticket.flight, &outcome)?,
-                None if *was_damaged => self.judge_late(&ticket.flight)?,
-                None => late += 1,
-            }
-        }
-        if late > 0 {
-            log::warn!(
-                "snapshot {}: {late} of {} layers not verified within {:?}: used unverified, the check goes on",
-                Escaped(parent.as_bytes()),
-                tickets.len(),
-                policy.deadline
-            );
-        }
-        Ok(())
-    }
-
-    /// Waits for a check. Damage seen by one that began before the caller asked is looked at again: it may have
-    /// been repaired since.
-    fn wait(&self, ticket: &Ticket, deadline: Instant) -> Option<Outcome> {
-        let outcome = ticket.flight.wait(deadline)?;
-        match outcome {
-            Outcome::Damaged(_) if ticket.stale => {
-                let again = self.inner.flights.join(ticket.flight.layer().clone());
-                again.flight.wait(deadline).or(Some(outcome))
-            }
-            _ => Some(outcome),
-        }
-    }
-
-    fn judge(&self, flight: &Flight, outcome: &Outcome) -> Result<()> {
-        match outcome {
-            Outcome::Intact => Ok(()),
-            Outcome::Damaged(damage) => {
-                self.refuse(flight, format!("damaged: {damage}{}", self.inner.repair_hint(flight.layer())))
-            }
-            Outcome::Unchecked(reason) => self.refuse(flight, format!("could not be checked: {reason}")),
-        }
-    }
-
-    fn judge_late(&self, flight: &Flight) -> Result<()> {
-        self.refuse(flight, "was damaged when it was last checked; the check that runs has not ended yet".into())
-    }
-
-    fn refuse(&self, flight: &Flight, reason: String) -> Result<()> {
-        let message = format!("snapshot {}: {reason}", Escaped(flight.layer().key.as_bytes()));
-        match self.inner.policy.action {
-            Action::Refuse => Err(Error::new(ErrorKind::FailedPrecondition, message)),
-            Action::Warn => {
-                log::warn!("{message}; used all the same (verify.action = \"warn\")");
-                Ok(())
-            }
-        }
-    }
-
     /// Holds every layer of `key` against its seal, now and in the calling thread, whatever the policy says.
     /// Layers come nearest first; a layer that cannot be checked does not keep the others from it.
     ///
@@ -316,6 +193,7 @@ impl Verifier {
                 Ok(one) => {
                     if one.findings > 0 {
                         inner.ask_for_repair(layer);
+                        inner.ask_image_again(layer);
                     }
                     total.entries += one.entries;
                     total.bytes += one.bytes;
@@ -353,6 +231,9 @@ impl Verifier {
         let ids = snapshots.iter().map(|snapshot| snapshot.id).collect();
         self.inner.recorded.retain(&ids);
         self.inner.repairs.retain(&ids);
+        self.inner.requests.retain(&ids);
+        self.inner.again.retain(&ids);
+        self.inner.contradictions.retain(&ids);
         for (digest, _) in self.inner.store.list()? {
             if !kept.contains(&digest) {
                 self.inner.store.remove(&digest)?;
@@ -364,8 +245,10 @@ impl Verifier {
     /// Stops the threads: seals that are not done stay pending for the next start, checks are given up.
     pub fn shutdown(&self) {
         self.inner.bell.stop();
+        self.inner.requests.stop();
         self.inner.flights.stop();
-        for thread in std::mem::take(&mut *lock(&self.threads)) {
+        // Held until they have ended: who comes second waits, too.
+        for thread in lock(&self.threads).drain(..) {
             if thread.join().is_err() {
                 log::error!("a thread of the verifier panicked");
             }
@@ -395,22 +278,16 @@ impl Inner {
                 // Logged here, because past the deadline nobody waits who could say it.
                 log::error!("snapshot {} is damaged: {damage}", Escaped(layer.key.as_bytes()));
                 self.ask_for_repair(layer);
+                self.ask_image_again(layer);
             }
             outcome
         });
     }
 }
 
-fn is_sealed(layer: &Snapshot) -> bool {
-    let sealed = layer.seal.is_some_and(|seal| seal.manifest.is_some());
-    if !sealed {
-        log::debug!("snapshot {}: used before it was sealed", Escaped(layer.key.as_bytes()));
-    }
-    sealed
-}
-
-fn was_damaged(layer: &Snapshot) -> bool {
-    layer.seal.is_some_and(|seal| seal.state == SealState::Damaged)
+/// While it is held, a manifest may be stored that nothing refers to yet.
+fn publishing(inner: &Inner) -> RwLockReadGuard<'_, ()> {
+    inner.publishing.read().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A lock whose holder panicked protects plain data that is whole at every moment.

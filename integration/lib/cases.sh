@@ -4,18 +4,23 @@
 # time limit, and its output is shown if it fails. An array `each_<name>` makes one case of every element, which
 # the function gets as its argument. `suite_setup`, if defined, runs before the first case: when it fails, every
 # case of the file fails. What a case measured and says with `note` is shown in any case. A function `suite_lacks` says
-# what this machine lacks for the file, if anything: then it is skipped, and that is said.
+# what this machine lacks for the file, if anything: then its cases are skipped, and that is said. A case that only then
+# sees what is lacking says so with `skip`. What was skipped is counted.
 
 # A case that takes longer hangs. In seconds.
 readonly CASE_SECONDS=900
 
-# run_suite FILE: runs the cases and adds a line "passed" or "failed" for each to $work/results.
+# Exit code of a case that was skipped.
+readonly SKIPPED=77
+
+# run_suite FILE: runs the cases and adds a line "passed", "failed" or "skipped" for each to $work/results.
 run_suite() {
 	local file=$1 suite name missing broken=""
 	suite=$(basename "$file" .sh)
 	missing=$(run_in_shell "$file" suite_lacks)
 	if [[ -n $missing ]]; then
 		say "skip $suite: $missing"
+		list_cases "$file" | while read -r name; do ! is_asked_for "$suite" "$name" || say skipped; done >>"$work/results"
 		return
 	fi
 	if ! run_in_shell "$file" suite_setup >"$work/output" 2>&1; then
@@ -47,19 +52,36 @@ list_cases_here() {
 
 # run_case FILE SUITE "NAME [ARGUMENT]" BROKEN
 run_case() {
-	local label="$2/${3/ /:}" start end verdict=ok
+	local label="$2/${3/ /:}" start end verdict=ok code=0
 	local -a words=("${3%% *}")
 	[[ $3 != *' '* ]] || words+=("${3#* }")
-	[[ -z ${ONLY:-} || $label =~ $ONLY ]] || return 0
+	is_asked_for "$2" "$3" || return 0
 	start=${EPOCHREALTIME/./}
 	if [[ -n $4 ]]; then
 		verdict=FAIL
 		say "its setup failed" >"$work/output"
 	else
-		run_in_shell "$1" "case_${words[0]}" "${words[@]:1}" >"$work/output" 2>&1 || verdict=FAIL
+		run_in_shell "$1" "case_${words[0]}" "${words[@]:1}" >"$work/output" 2>&1 || code=$?
+		case $code in
+		0) ;;
+		"$SKIPPED") verdict=skip ;;
+		*) verdict=FAIL ;;
+		esac
 	fi
 	end=${EPOCHREALTIME/./}
 	report "$verdict" "$label" $((end - start)) "$work/output"
+}
+
+# is_asked_for SUITE "NAME [ARGUMENT]"
+is_asked_for() {
+	local label="$1/${2/ /:}"
+	[[ -z ${ONLY:-} || $label =~ $ONLY ]]
+}
+
+# skip REASON: ends the case that runs, which cannot be had on this machine.
+skip() {
+	note "skipped: $*"
+	exit "$SKIPPED"
 }
 
 run_in_shell() { timeout --kill-after=10 "$CASE_SECONDS" bash "$integration/lib/case" "$@" </dev/null; }
@@ -72,19 +94,22 @@ report() {
 	printf '%-4s %s (%d.%02d s)\n' "$1" "$2" $(($3 / 1000000)) $(($3 / 10000 % 100))
 	if [[ -s $work/notes ]]; then sed 's/^/     = /' "$work/notes"; fi
 	rm -f "$work/notes"
-	if [[ $1 == ok ]]; then
-		say passed >>"$work/results"
-	else
+	case $1 in
+	ok) say passed >>"$work/results" ;;
+	skip) say skipped >>"$work/results" ;;
+	*)
 		say failed >>"$work/results"
 		tail -c 16384 "$4" | sed 's/^/     | /'
-	fi
+		;;
+	esac
 }
 
 # The last line, and the exit code.
 summary() {
-	local passed failed
+	local passed failed skipped
 	passed=$(grep -cx passed "$work/results" || true)
 	failed=$(grep -cx failed "$work/results" || true)
-	say "$passed passed, $failed failed"
+	skipped=$(grep -cx skipped "$work/results" || true)
+	say "$passed passed, $failed failed, $skipped skipped"
 	((failed == 0 && passed > 0))
 }

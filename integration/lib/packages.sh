@@ -27,6 +27,9 @@ readelf binutils
 valgrind valgrind
 setpriv util-linux
 mount mount
+pigz pigz
+setfacl acl
+mkfs.xfs xfsprogs
 /etc/ssl/certs ca-certificates
 '
 

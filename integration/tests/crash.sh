@@ -30,7 +30,7 @@ disk_agrees() {
 # Nothing that was never asked for, and nothing half-made: of the unacknowledged, at most one per worker and crash.
 nothing_extra() {
 	local extra
-	extra=$(cut -f1 listed | grep -v '^extract-' | grep -vxF -f acknowledged || true)
+	extra=$(cut -f1 listed | grep -v '^active-' | grep -vxF -f acknowledged || true)
 	! grep -q "^[^r]" <<<"$extra" || fail "nobody made: $extra"
 	(($(grep -c . <<<"$extra") <= CRASHES * 4)) || fail "too many: $extra"
 }
@@ -90,10 +90,12 @@ case_power_cuts() {
 	stop_daemon
 	mkdir cut
 	use_daemon_home "$PWD/cut/daemon"
+	# No image describes these layers.
+	printf '[verify]\nunproven = "allow"\n' >allow.toml
 	for ((round = 0; round < POWER_CUTS; round++)); do
 		say "cut $round: $(wc -l <"acknowledged-$round") layers were acknowledged"
 		mount -o loop "outer/cut-$round" cut
-		start_daemon
+		start_daemon --config "$PWD/allow.toml"
 		disk_agrees
 		cut -f1 listed >names
 		listed_all "acknowledged-$round" names
@@ -101,6 +103,101 @@ case_power_cuts() {
 		stop_daemon
 		umount cut
 	done
+}
+
+# A cut before the seal: layers of an image that were acknowledged, and whose files were never written to the disk. containerd
+# has lost nothing, and asks for them as soon as both are up.
+#
+# What the daemon has on its disk is what the cut left; each_cut says what of it was written before, and what follows.
+each_cut_before_the_seal=(lost written)
+case_cut_before_the_seal() {
+	local socket=$PWD/outer/run/snapshots.sock
+	mount_disk btrfs "$PWD/outer" 4G
+	on_leave='kill_daemon; stop_containerd; umount --lazy cut outer/disk outer; rm -rf "$work/containerd"'
+	mount_disk ext4 "$PWD/outer/disk" 1G
+	mkdir outer/run cut
+	use_disk() { use_daemon_home "$1" && snapshots_socket=$socket; }
+	use_disk "$PWD/outer/disk/daemon"
+	rm -rf "$work/containerd"
+	start_daemon
+	start_containerd
+	make_image image.tar
+	sync
+	import_image image.tar
+	if [[ $1 == written ]]; then sync; fi
+	cp --reflink=always outer/disk.image outer/cut
+	same "$(client list kind==committed | cut -f4 | sort -u)" pending
+	kill_daemon
+	mount -o loop outer/cut cut
+	use_disk "$PWD/cut/daemon"
+	start_daemon
+	same "$(client list kind==committed | cut -f1,4 | grep -c unproven)" "$IMAGE_LAYERS"
+	wait_until "$SERVICE_SECONDS" ctr snapshots --snapshotter continuity ls || fail "containerd did not find the daemon"
+	if [[ $1 == lost ]]; then
+		[[ ! -s $(layer_file "$STORY_FILE") ]] || fail "nothing was lost: no test"
+		exits 1 ctr snapshots --snapshotter continuity view at-once "$(top_layer)" >out 2>error
+		holds error 'damaged: /'
+		holds error 'digest: expected'
+		same "$(client list kind==committed | cut -f4 | grep -c damaged)" "$(client list kind==committed | cut -f4 | grep -vc unproven)"
+	else
+		ctr snapshots --snapshotter continuity view at-once "$(top_layer)" >/dev/null
+		ctr snapshots --snapshotter continuity rm at-once
+		all_from_image || fail "$(sources)"
+	fi
+}
+
+client() { snapclient -address "$snapshots_socket" "$@"; }
+
+# Where no image can tell, somebody has to decide.
+case_what_a_cut_left_and_no_image_describes() {
+	mount_disk btrfs "$PWD/outer" 4G
+	on_leave='kill_daemon; umount --lazy cut outer/disk outer'
+	mount_disk ext4 "$PWD/outer/disk" 1G
+	mkdir cut
+	use_daemon_home "$PWD/outer/disk/daemon"
+	start_daemon
+	client -files 3 churn layer 4 >/dev/null
+	cp --reflink=always outer/disk.image outer/cut
+	stop_daemon
+	# A clean stop has written what is pending.
+	mount -o loop outer/cut cut
+	use_daemon_home "$PWD/cut/daemon"
+	start_daemon
+	same "$(client list kind==committed | cut -f4 | sort | uniq -c | xargs)" '4 unproven'
+	exits 1 client view never layer-0-0 2>error
+	holds error 'could not be checked: nothing proves what it holds: '
+	holds error 'verify.unproven = "allow"'
+	exits 2 ask snapshot verify layer-0-0 2>error
+	stop_daemon
+	# Decided, once.
+	printf '[verify]\nunproven = "allow"\n' >allow.toml
+	start_daemon --config "$PWD/allow.toml"
+	client view used layer-0-0 >/dev/null
+	wait_until "$SERVICE_SECONDS" all_sealed || fail "$(client list)"
+	stop_daemon
+	start_daemon
+	client view again layer-1-0 >/dev/null
+}
+
+# A clean stop leaves nothing to prove, whatever happens to the power afterwards.
+case_a_cut_after_a_clean_stop() {
+	mount_disk btrfs "$PWD/outer" 4G
+	on_leave='kill_daemon; umount --lazy cut outer/disk outer'
+	mount_disk ext4 "$PWD/outer/disk" 1G
+	mkdir cut
+	use_daemon_home "$PWD/outer/disk/daemon"
+	start_daemon
+	client -files 3 -size 0 churn layer 4 >/dev/null
+	say contents >"$(find outer/disk/daemon/root/snapshots -path '*/fs/file-0' | sort | head -n 1)"
+	same "$(client list kind==committed | cut -f4 | sort -u)" pending
+	stop_daemon
+	cp --reflink=always outer/disk.image outer/cut
+	mount -o loop outer/cut cut
+	use_daemon_home "$PWD/cut/daemon"
+	start_daemon
+	same "$(cat "$(find cut/daemon/root/snapshots -path '*/fs/file-0' | sort | head -n 1)")" contents
+	client view used layer-0-0 >/dev/null
+	wait_until "$SERVICE_SECONDS" all_sealed || fail "$(client list)"
 }
 
 # Layers that take a while to seal: big ones, in chains, the daemon killed while it seals.

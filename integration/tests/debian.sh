@@ -49,7 +49,7 @@ suite_teardown() {
 }
 
 # image COMMAND...: our commands about images, at our containerd.
-image() { continuity --containerd-address "$containerd_socket" image "$@"; }
+image() { env -u CONTAINERD_SNAPSHOTTER continuity --containerd-address "$containerd_socket" image "$@"; }
 
 # That the image has what it is here for: nothing is easier to derive than nothing.
 case_it_holds_what_packages_hold() {

@@ -19,7 +19,7 @@ suite_teardown() {
 	rm -rf "$work/odd"
 }
 
-image() { continuity --containerd-address "$containerd_socket" image "$@"; }
+image() { env -u CONTAINERD_SNAPSHOTTER continuity --containerd-address "$containerd_socket" image "$@"; }
 
 # layer_with FILE: the file of the layer that has FILE, of those that were unpacked.
 layer_with() {

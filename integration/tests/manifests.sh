@@ -83,12 +83,12 @@ case_truncated_at_every_hundredth_byte() {
 	done
 }
 
-case_an_empty_manifest_is_an_empty_tree() {
+case_an_empty_manifest_is_an_empty_tree_if_that_is_meant() {
 	: >empty.pb
 	mkdir empty
-	exits 0 continuity verify empty empty.pb
+	exits 0 continuity verify --allow-empty empty empty.pb
 	touch empty/file
-	exits 1 continuity verify empty empty.pb
+	exits 1 continuity verify --allow-empty empty empty.pb
 }
 
 # A manifest whose one length lies, read from a pipe that goes on for ever, ends.

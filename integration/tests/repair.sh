@@ -44,7 +44,7 @@ odd_hundreds() {
 	pack "$1"
 }
 
-image() { continuity --containerd-address "$containerd_socket" image "$@"; }
+image() { env -u CONTAINERD_SNAPSHOTTER continuity --containerd-address "$containerd_socket" image "$@"; }
 
 # repair REFERENCE [OPTIONS...]: with a state directory of our own.
 repair() { image repair --root "$work/state" "$@"; }

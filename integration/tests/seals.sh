@@ -103,9 +103,17 @@ case_a_bad_unpack_is_found_at_once() {
 
 # containerd unpacks the layers of an image one after the other: none is read while another is being written.
 case_sealing_waits_for_an_unpacking() {
+	local unpacking
+	unpacking="extract-1234-aB_- sha256:$(printf '0%.0s' {1..64})"
 	afresh
-	ctr snapshots --snapshotter continuity prepare 'extract-1 of nothing'
-	on_leave="ctr snapshots --snapshotter continuity rm 'extract-1 of nothing'"
+	# Who is only called nearly so does not hold it up.
+	ctr snapshots --snapshotter continuity prepare extract-anything
+	import_image "$work/image.tar"
+	wait_for_seals
+	ctr snapshots --snapshotter continuity rm extract-anything
+	afresh
+	ctr snapshots --snapshotter continuity prepare "$unpacking"
+	on_leave='ctr snapshots --snapshotter continuity rm "$unpacking"'
 	import_image "$work/image.tar"
 	sleep 3
 	ask snapshot ls --format json | jq -es 'map(select(.kind == "committed")) | length == '"$IMAGE_LAYERS"' and all(.state == "pending")' ||

@@ -33,12 +33,13 @@ use ttrpc::proto::Codec;
 use crate::api::crossing::Crossing;
 use crate::api::in_flight::InFlight;
 use crate::api::snapshots::connections;
+use crate::api::status::ttrpc as status;
 use crate::engine::{Engine, SnapshotName};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ops::{BuildOptions, VerifyOptions};
 use crate::verifier::Event;
 pub use convert::finding;
-use convert::{status, threads};
+use convert::threads;
 use proto::continuity as pb;
 use stream::{Outlet, Work};
 
@@ -170,6 +171,7 @@ impl proto::continuity_ttrpc::Continuity for Service {
             sealed: counts.sealed,
             verified: counts.verified,
             damaged: counts.damaged,
+            unproven: counts.unproven,
             ..Default::default()
         })
     }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use crate::containerd::proto::services::snapshots::v1;
 use crate::containerd::proto::types;
-use crate::error::{Error, ErrorKind};
 use crate::mount::Mount;
 use crate::snapshotter::{Kind, Labels, Snapshot};
 
@@ -58,29 +57,11 @@ pub fn parent(parent: &str) -> Option<&str> {
     Some(parent).filter(|parent| !parent.is_empty())
 }
 
-/// The gRPC status of an error. A failed system call is internal whatever its errno: a missing directory must
-/// not look like a missing snapshot, which containerd would take at its word.
-pub fn status(error: &Error) -> tonic::Status {
-    let code = match error.kind() {
-        _ if error.errno().is_some() => tonic::Code::Internal,
-        ErrorKind::NotFound => tonic::Code::NotFound,
-        ErrorKind::AlreadyExists => tonic::Code::AlreadyExists,
-        ErrorKind::InvalidInput => tonic::Code::InvalidArgument,
-        ErrorKind::FailedPrecondition => tonic::Code::FailedPrecondition,
-        ErrorKind::InvalidManifest => tonic::Code::DataLoss,
-        ErrorKind::Changed => tonic::Code::Aborted,
-        ErrorKind::Unsupported => tonic::Code::Unimplemented,
-        ErrorKind::Cancelled => tonic::Code::Cancelled,
-        _ => tonic::Code::Internal,
-    };
-    tonic::Status::new(code, error.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Digest;
-    use crate::snapshotter::{Seal, SealSource, SealState, Usage};
+    use crate::snapshotter::{Seal, SealState, Usage};
 
     fn snapshot() -> Snapshot {
         Snapshot {
@@ -95,8 +76,8 @@ mod tests {
             seal: Some(Seal {
                 state: SealState::Verified,
                 manifest: Some(Digest::of(b"")),
-                source: SealSource::Disk,
                 verified_at: Some(0),
+                ..Seal::PENDING
             }),
         }
     }
@@ -117,27 +98,5 @@ mod tests {
         assert_eq!(info.created_at, Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }));
         assert_eq!(info.updated_at, Some(prost_types::Timestamp { seconds: -1, nanos: 999_999_999 }));
         assert_eq!((info.parent.as_str(), info.kind()), ("", v1::Kind::Committed));
-    }
-
-    #[test]
-    fn every_kind_has_its_code() {
-        use tonic::Code;
-        for (kind, code) in [
-            (ErrorKind::NotFound, Code::NotFound),
-            (ErrorKind::AlreadyExists, Code::AlreadyExists),
-            (ErrorKind::InvalidInput, Code::InvalidArgument),
-            (ErrorKind::FailedPrecondition, Code::FailedPrecondition),
-            (ErrorKind::InvalidManifest, Code::DataLoss),
-            (ErrorKind::Changed, Code::Aborted),
-            (ErrorKind::Unsupported, Code::Unimplemented),
-            (ErrorKind::Cancelled, Code::Cancelled),
-            (ErrorKind::Escape, Code::Internal),
-            (ErrorKind::Io, Code::Internal),
-        ] {
-            let status = status(&Error::new(kind, "message"));
-            assert_eq!((status.code(), status.message()), (code, "message"), "{kind:?}");
-        }
-        let missing = Error::io("open", "/x", std::io::Error::from_raw_os_error(2));
-        assert_eq!((missing.kind(), status(&missing).code()), (ErrorKind::NotFound, Code::Internal));
     }
 }

@@ -25,7 +25,7 @@ impl Crossing {
     /// # Errors
     /// What `work` fails with; `Io` if it panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-        let closed = |_| Error::new(ErrorKind::Cancelled, "shutting down");
+        let closed = |_| Error::new(ErrorKind::Unavailable, "the daemon is stopping");
         let place = Arc::clone(&self.0).acquire_owned().await.map_err(closed)?;
         let work = move || {
             let result = work();

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 use crate::api::convert;
 use crate::api::crossing::Crossing;
 use crate::api::in_flight::{Call, InFlight};
+use crate::api::status;
 use crate::containerd::proto::services::snapshots::v1::snapshots_server::{Snapshots, SnapshotsServer};
 use crate::containerd::proto::services::snapshots::v1::*;
 use crate::engine::{Engine, is_unpack};
@@ -110,7 +111,7 @@ impl Service {
         let engine = Arc::clone(&self.engine);
         let result = crossing.run(move || work(&engine)).await;
         result.map_err(|error| {
-            let status = convert::status(&error);
+            let status = status::grpc(&error);
             // The rest is the caller's business, and most of it is how containerd asks whether something exists.
             match status.code() {
                 tonic::Code::Internal | tonic::Code::DataLoss => log::error!("{call}: {error}"),
@@ -130,7 +131,7 @@ impl Snapshots for Service {
         let asked = Instant::now();
         let PrepareSnapshotRequest { key, parent, labels, .. } = request.into_inner();
         let labels = convert::labels(labels);
-        let crossing = if is_unpack(&key, &labels) { &self.other } else { &self.start };
+        let crossing = if is_unpack(&key, convert::parent(&parent), &labels) { &self.other } else { &self.start };
         let work = move |engine: &Engine| engine.prepare(&key, convert::parent(&parent), labels, asked);
         let mounts = convert::mounts(self.cross(crossing, "prepare", work).await?);
         Ok(Response::new(PrepareSnapshotResponse { mounts }))
@@ -151,8 +152,8 @@ impl Snapshots for Service {
     }
 
     async fn commit(&self, request: Request<CommitSnapshotRequest>) -> Result<Response<()>, Status> {
-        let CommitSnapshotRequest { name, key, labels, .. } = request.into_inner();
-        let work = move |engine: &Engine| engine.commit(&name, &key, convert::labels(labels));
+        let CommitSnapshotRequest { name, key, labels, parent, .. } = request.into_inner();
+        let work = move |engine: &Engine| engine.commit(&name, &key, convert::parent(&parent), convert::labels(labels));
         self.cross(&self.other, "commit", work).await.map(Response::new)
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::io::open;
+use super::io::{Expectation, open_with_resources};
 use super::verify::{Format, print};
 use super::{Global, Outcome, progress};
 use crate::ops::{self, ApplyOptions, PerformOptions, Performed, Source};
@@ -30,6 +30,11 @@ pub struct ApplyArgs {
     /// Remove paths and xattrs that the manifest lacks
     #[arg(long)]
     prune: bool,
+    #[command(flatten)]
+    expected: Expectation,
+    /// Take a manifest without resources: with --prune, it removes everything
+    #[arg(long)]
+    allow_empty: bool,
 }
 
 /// Runs `apply`.
@@ -37,7 +42,7 @@ pub fn run(global: &Global, args: &ApplyArgs) -> Result<Outcome> {
     let began = Instant::now();
     let root = Root::open(&args.root)?;
     let source = args.source.as_deref().map(Root::open).transpose()?;
-    let (manifest, id) = open(&args.manifest)?;
+    let (manifest, id) = open_with_resources(&args.manifest, args.expected.digest.as_ref(), args.allow_empty)?;
     if args.prune
         && let Some(source) = &args.source
         && source.canonicalize()?.starts_with(args.root.canonicalize()?)

@@ -42,7 +42,7 @@ pub struct ImageArgs {
 enum Command {
     /// Derive the manifest of an image from its layers; nothing is unpacked
     Manifest(ManifestArgs),
-    /// Hold what is unpacked against the image
+    /// Compare what is unpacked with the image
     Verify(VerifyArgs),
     /// Mend what is unpacked from the image's layers, in place, and verify again
     Repair(RepairArgs),
@@ -61,6 +61,9 @@ pub struct LayerOptions {
     /// Most bytes of one layer, uncompressed
     #[arg(long, value_name = "N", default_value_t = Limits::default().bytes)]
     max_bytes: u64,
+    /// Most bytes of a zstd window, up to 512 MiB; 0 for half of the memory
+    #[arg(long, value_name = "N", default_value_t = Limits::default().window)]
+    max_window: u64,
     /// Hashing threads; 0 for the cores, at most four
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub threads: usize,
@@ -72,9 +75,27 @@ impl LayerOptions {
         Ok(Images::connect(ImageSettings {
             address: global.containerd_address.clone(),
             namespace: global.namespace.clone(),
-            limits: Limits { entries: self.max_entries, bytes: self.max_bytes },
+            limits: Limits { entries: self.max_entries, bytes: self.max_bytes, window: self.max_window },
             threads: self.threads,
         })?)
+    }
+}
+
+/// Which of an image's snapshots are meant.
+#[derive(Debug, Clone, Args)]
+pub struct SelectionOptions {
+    /// Only what this snapshotter has unpacked; without it, or if it is empty, every one that has the image
+    #[arg(long, value_name = "NAME", env = "CONTAINERD_SNAPSHOTTER")]
+    snapshotter: Option<String>,
+    /// Only what is unpacked for this os/architecture[/variant]; without it, all that is unpacked
+    #[arg(long, value_name = "PLATFORM")]
+    platform: Option<Platform>,
+}
+
+impl SelectionOptions {
+    fn selection(&self) -> Selection {
+        let snapshotter = self.snapshotter.clone().filter(|name| !name.is_empty());
+        Selection { snapshotter, platform: self.platform.clone() }
     }
 }
 
@@ -88,7 +109,7 @@ struct ManifestArgs {
     /// The manifest of one layer's own directory, counted from 1, instead of the root filesystem's
     #[arg(long, value_name = "N")]
     layer: Option<usize>,
-    /// os/architecture; without, this machine's
+    /// os/architecture[/variant]; without, this machine's
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// Form of the output
@@ -103,15 +124,11 @@ struct VerifyArgs {
     /// Reference of the image
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     image: Option<String>,
-    /// Every image of the namespace; each layer is read once
+    /// Every image of the namespace that is unpacked; it is an error if none is. Each layer is read once
     #[arg(long)]
     all: bool,
-    /// Only what this snapshotter has unpacked; without, every one that has the image
-    #[arg(long, value_name = "NAME")]
-    snapshotter: Option<String>,
-    /// os/architecture; without, this machine's
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    selected: SelectionOptions,
     /// Form of the findings
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -125,7 +142,7 @@ struct WhereArgs {
     image: String,
     /// Absolute path in the image
     path: OsString,
-    /// os/architecture; without, this machine's
+    /// os/architecture[/variant]; without, this machine's
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
     /// Form of the answer
@@ -176,7 +193,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Outcome> {
         Some(image) => Which::One(image.clone()),
         None => Which::All,
     };
-    let selection = Selection { snapshotter: args.snapshotter.clone(), platform: args.platform.clone() };
+    let selection = args.selected.selection();
     let images = args.layers.connect(global)?;
     let began = Instant::now();
     let mut events = Events::new(args.format);

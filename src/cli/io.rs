@@ -6,11 +6,14 @@ use std::io::{self, BufWriter, IsTerminal, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
 use tempfile::{NamedTempFile, SpooledTempFile};
 
-use crate::error::Escaped;
-use crate::manifest::Reader;
+use super::Global;
+use crate::digest::{Digest, HashingStream};
+use crate::error::{ErrorKind, Escaped};
+use crate::manifest::{Reader, with_resources};
 use crate::tree::{InodeId, TEMPORARY_PREFIX};
 
 /// Bytes of standard input kept in memory before they go to a temporary file.
@@ -20,40 +23,89 @@ fn is_standard(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// What every command that reads a manifest can be told about it.
+#[derive(Debug, Clone, Args)]
+pub struct Expectation {
+    /// Digest that the manifest must have (sha256:<64 hex digits>), checked before anything is done
+    #[arg(long, value_name = "DIGEST")]
+    pub digest: Option<Digest>,
+}
+
 /// Opens a manifest for one reading, with its inode, if it has one of its own.
-pub fn open(path: &Path) -> Result<(Box<dyn Read>, Option<InodeId>)> {
-    if is_standard(path) {
-        return Ok((Box::new(io::stdin().lock()), inode_of(io::stdin().as_fd())));
+pub fn open(path: &Path, digest: Option<&Digest>) -> Result<(Box<dyn Read>, Option<InodeId>)> {
+    let (source, id): (Box<dyn Read>, _) = match is_standard(path) {
+        true => (Box::new(io::stdin().lock()), inode_of(io::stdin().as_fd())),
+        false => {
+            let file = open_file(path)?;
+            let id = inode_of(file.as_fd());
+            (Box::new(file), id)
+        }
+    };
+    match digest {
+        None => Ok((source, id)),
+        // What was checked is what is read, whatever becomes of the file meanwhile.
+        Some(_) => Ok((Box::new(spool(path, source, digest)?), id)),
     }
-    let file = open_file(path)?;
-    let id = inode_of(file.as_fd());
-    Ok((Box::new(file), id))
+}
+
+/// The same of one that must have resources, unless nothing is what is meant.
+pub fn open_with_resources(
+    path: &Path,
+    digest: Option<&Digest>,
+    allow_empty: bool,
+) -> Result<(Box<dyn Read>, Option<InodeId>)> {
+    let (source, id) = open(path, digest)?;
+    if allow_empty {
+        return Ok((source, id));
+    }
+    let source = with_resources(source, &name_of(path)).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => anyhow!("{error} (see --allow-empty)"),
+        _ => error.into(),
+    })?;
+    Ok((Box::new(source), id))
+}
+
+/// A manifest's name, for a person.
+pub fn name_of(path: &Path) -> String {
+    if is_standard(path) { "manifest on standard input".into() } else { format!("manifest {}", Escaped::path(path)) }
+}
+
+/// Says that a manifest has no resources, where that is no reason not to show it.
+pub fn warn_empty(global: &Global, path: &Path) {
+    if !global.quiet {
+        say!("continuity: warning: {} has no resources", name_of(path));
+    }
 }
 
 /// Something that can be read from the start again.
 pub trait ReadSeek: Read + Seek {}
 impl<T: Read + Seek> ReadSeek for T {}
 
-/// Opens a manifest for several readings; standard input is spooled.
-pub fn open_seekable(path: &Path) -> Result<Box<dyn ReadSeek>> {
-    if !is_standard(path) {
-        let mut file = open_file(path)?;
-        if file.stream_position().is_ok() {
-            return Ok(Box::new(file));
-        }
-        return spool(file);
+/// Opens a manifest for several readings; standard input is spooled, and what must have a digest.
+pub fn open_seekable(path: &Path, digest: Option<&Digest>) -> Result<Box<dyn ReadSeek>> {
+    if is_standard(path) {
+        return Ok(Box::new(spool(path, io::stdin().lock(), digest)?));
     }
-    spool(io::stdin().lock())
+    let mut file = open_file(path)?;
+    match file.stream_position() {
+        Ok(_) if digest.is_none() => Ok(Box::new(file)),
+        _ => Ok(Box::new(spool(path, file, digest)?)),
+    }
 }
 
 /// Keeps what is read of a manifest for another reading. It is checked on the way: what is no manifest must not fill
 /// the disk.
-fn spool(source: impl Read) -> Result<Box<dyn ReadSeek>> {
+fn spool(path: &Path, source: impl Read, digest: Option<&Digest>) -> Result<SpooledTempFile> {
     let mut spool = tempfile::spooled_tempfile(SPOOL_MEMORY);
-    let mut reader = Reader::new(Tee { source, copy: &mut spool });
-    while reader.next()?.is_some() {}
+    let mut tee = Tee { source: HashingStream::new(source), copy: &mut spool };
+    let mut reader = Reader::new(&mut tee);
+    while reader.next().map_err(|error| error.context(name_of(path)))?.is_some() {}
+    let (_, found, _) = tee.source.finish();
+    if let Some(expected) = digest.filter(|expected| **expected != found) {
+        bail!("{}: its digest is {found}, not {expected}: it was changed or cut off", name_of(path));
+    }
     spool.seek(SeekFrom::Start(0)).context("spooling the manifest")?;
-    Ok(Box::new(spool))
+    Ok(spool)
 }
 
 /// Copies what is read through it.

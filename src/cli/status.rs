@@ -45,8 +45,8 @@ fn text(status: &pb::StatusResponse) -> String {
         (
             "seals",
             format!(
-                "{} pending, {} sealed, {} verified, {} damaged",
-                status.pending, status.sealed, status.verified, status.damaged
+                "{} pending, {} sealed, {} verified, {} damaged, {} unproven",
+                status.pending, status.sealed, status.verified, status.damaged, status.unproven
             ),
         ),
     ];
@@ -66,6 +66,7 @@ fn json_of(status: &pb::StatusResponse) -> serde_json::Value {
             "sealed": status.sealed,
             "verified": status.verified,
             "damaged": status.damaged,
+            "unproven": status.unproven,
         },
     })
 }

@@ -11,9 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
-use super::io::open;
+use super::io::{Expectation, open, open_with_resources, warn_empty};
 use super::{Global, Outcome, progress};
+use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
+use crate::manifest::has_resources;
 use crate::manifest::text::lossy;
 use crate::ops::{self, Finding, VerifyOptions};
 use crate::tree::Root;
@@ -34,6 +36,11 @@ pub struct VerifyArgs {
     root: PathBuf,
     /// Manifest to hold it against; "-" for standard input
     manifest: PathBuf,
+    #[command(flatten)]
+    expected: Expectation,
+    /// Take a manifest without resources, as of an empty directory
+    #[arg(long)]
+    allow_empty: bool,
     /// Ignore paths and xattrs that the manifest lacks
     #[arg(long)]
     subset: bool,
@@ -52,6 +59,12 @@ pub struct DiffArgs {
     first: PathBuf,
     /// What is found; "-" for standard input
     second: PathBuf,
+    /// Digest that FIRST must have (sha256:<64 hex digits>), checked before anything is compared
+    #[arg(long, value_name = "DIGEST")]
+    digest: Option<Digest>,
+    /// Digest that SECOND must have
+    #[arg(long, value_name = "DIGEST")]
+    second_digest: Option<Digest>,
     /// Form of the findings
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -61,7 +74,7 @@ pub struct DiffArgs {
 pub fn run(global: &Global, args: &VerifyArgs) -> Result<Outcome> {
     let began = Instant::now();
     let root = Root::open(&args.root)?;
-    let (manifest, id) = open(&args.manifest)?;
+    let (manifest, id) = open_with_resources(&args.manifest, args.expected.digest.as_ref(), args.allow_empty)?;
     let options = VerifyOptions { subset: args.subset, threads: args.threads, skip: id.into_iter().collect() };
     let report = progress::shown(global, |progress| {
         ops::verify(&root, manifest, &options, progress, &mut |finding| print(&finding, args.format))
@@ -76,8 +89,13 @@ pub fn diff(global: &Global, args: &DiffArgs) -> Result<Outcome> {
         bail!("only one of the manifests can come from standard input");
     }
     let began = Instant::now();
-    let (first, _) = open(&args.first)?;
-    let (second, _) = open(&args.second)?;
+    let (first, _) = open(&args.first, args.digest.as_ref())?;
+    let (second, _) = open(&args.second, args.second_digest.as_ref())?;
+    let (first, second) = (has_resources(first)?, has_resources(second)?);
+    for (path, _) in [(&args.first, first.0), (&args.second, second.0)].iter().filter(|(_, has)| !has) {
+        warn_empty(global, path);
+    }
+    let (first, second) = (first.1, second.1);
     let report = ops::diff(first, second, &mut |finding| print(&finding, args.format))?;
     progress::summary(global, report.entries, 0, began, Some(report.findings));
     Ok(Outcome::of_findings(report.findings))

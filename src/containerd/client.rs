@@ -123,7 +123,7 @@ impl Client {
         let mut client = ImagesClient::new(self.channel.clone()).max_decoding_message_size(MAX_MESSAGE);
         let request = self.request(ListImagesRequest::default());
         let listed = self.call("the images", client.list(request))?;
-        let mut images = listed.images.into_iter().map(records::image).collect::<Result<Vec<_>>>()?;
+        let mut images = listed.images.into_iter().map(records::image).collect::<Vec<_>>();
         images.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(images)
     }
@@ -138,7 +138,7 @@ impl Client {
         let what = format!("image {}", Escaped(name.as_bytes()));
         match self.call(&what, client.get(request)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Err(self.no_image(name)?),
-            got => records::image(got?.image.unwrap_or_default()),
+            got => Ok(records::image(got?.image.unwrap_or_default())),
         }
     }
 

@@ -1,122 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An image's index, manifest and config, resolved to layers.
+//!
+//! ```text
+//! record ─▶ index ─▶ entries, in containerd's order ─▶ manifest ─▶ config ─▶ layers, chain IDs
+//! ```
+//!
+//! Several entries of an index may be unpacked: what was asked for with `--platform`, what a containerd with other
+//! rules has taken. So [`Image::candidates`] has all of them, and what is unpacked decides; [`Image::resolve`] has the
+//! one that containerd takes.
 
-use std::fmt;
-use std::io::Cursor;
-use std::str::FromStr;
-
-use oci_spec::image as oci;
-
+use super::index::{Entry, Fit, Reference, entries, is_absent};
+use super::json::{self, List, Text, document};
+use super::platform::Platform;
 use super::{Client, Descriptor, ImageRecord, records};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::key::ChainId;
 
 /// Bytes of an index, a manifest or a config: larger ones are no image's.
 const DOCUMENT_MAX: u64 = 8 << 20;
 
-/// An index may list indexes; so deep, and no deeper.
-const INDEX_DEPTH: usize = 4;
+/// Media types of manifests: containerd unpacks nothing else.
+const MANIFESTS: [&str; 2] =
+    ["application/vnd.oci.image.manifest.v1+json", "application/vnd.docker.distribution.manifest.v2+json"];
 
-/// Media types of lists of manifests; everything else is taken for a manifest.
-const INDEXES: [&str; 2] =
-    ["application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json"];
-
-/// Names the stack of layers up to one of them: the first layer's is its diff ID, each further one's the digest of
-/// the chain ID below, a space, and its diff ID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChainId(pub Digest);
-
-impl ChainId {
-    /// That of the next layer, on top of `below`.
-    pub fn of(below: Option<Self>, diff_id: Digest) -> Self {
-        match below {
-            None => Self(diff_id),
-            Some(Self(below)) => Self(Digest::of(format!("{below} {diff_id}").as_bytes())),
-        }
-    }
-}
-
-impl fmt::Display for ChainId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Which of an index's manifests is meant: `os/architecture[/variant]`, as Go names them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Platform {
-    /// `linux`.
-    pub os: String,
-    /// `amd64`.
-    pub architecture: String,
-    /// `v7`; mostly empty.
-    pub variant: String,
-}
-
-impl Platform {
-    /// That of this machine.
-    pub fn host() -> Self {
-        let (architecture, variant) = match std::env::consts::ARCH {
-            "x86_64" => ("amd64", ""),
-            "x86" => ("386", ""),
-            "aarch64" => ("arm64", ""),
-            "arm" => ("arm", "v7"),
-            "powerpc64" => ("ppc64le", ""),
-            "loongarch64" => ("loong64", ""),
-            other => (other, ""),
-        };
-        Self::new("linux", architecture, variant)
-    }
-
-    /// Names that mean the same become one: 64-bit ARM is `v8` without saying so.
-    fn new(os: &str, architecture: &str, variant: &str) -> Self {
-        let architecture = match architecture {
-            "x86_64" | "x86-64" => "amd64",
-            "aarch64" => "arm64",
-            other => other,
-        };
-        let variant = match (architecture, variant) {
-            ("arm64", "v8" | "8") | ("amd64", "v1") => "",
-            (_, variant) => variant,
-        };
-        Self { os: os.into(), architecture: architecture.into(), variant: variant.into() }
-    }
-
-    /// Whether an image for `other` is meant; who names no variant takes any.
-    fn takes(&self, other: &Self) -> bool {
-        self.os == other.os
-            && self.architecture == other.architecture
-            && (self.variant.is_empty() || other.variant.is_empty() || self.variant == other.variant)
-    }
-}
-
-impl fmt::Display for Platform {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match self.variant.as_str() {
-            "" => Ok(()),
-            variant => write!(f, "/{variant}"),
-        }
-    }
-}
-
-impl FromStr for Platform {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let parts: Vec<_> = text.split('/').collect();
-        match parts.as_slice() {
-            [os, architecture] if !os.is_empty() && !architecture.is_empty() => Ok(Self::new(os, architecture, "")),
-            [os, architecture, variant] if !os.is_empty() && !architecture.is_empty() => {
-                Ok(Self::new(os, architecture, variant))
-            }
-            _ => {
-                let message = format!("{text:?} is not a platform: expected os/architecture, such as linux/amd64");
-                Err(Error::new(ErrorKind::InvalidInput, message))
-            }
-        }
-    }
-}
+document!(Manifest { "config" => config: Reference, "layers" => layers: List<Reference> });
+document!(Config {
+    "os" => os: Text,
+    "architecture" => architecture: Text,
+    "variant" => variant: Text,
+    "rootfs" => rootfs: RootfsFields,
+    "history" => history: List<Step>,
+});
+document!(RootfsFields { "diff_ids" => diff_ids: List<Text> });
+document!(Step { "created_by" => created_by: Text, "empty_layer" => empty_layer: bool });
 
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,15 +54,13 @@ impl Layer {
     /// Whether its blob can be read as a tar.
     ///
     /// # Errors
-    /// `Unsupported` for a layer that is encrypted, or that has to be fetched from elsewhere.
+    /// `Unsupported` for a layer that is encrypted.
     pub fn readable(&self) -> Result<()> {
         let media_type = &self.blob.media_type;
-        let why = match media_type.as_str() {
-            media_type if media_type.contains("encrypted") => "is encrypted",
-            media_type if media_type.contains("foreign") || media_type.contains("nondistributable") => "is foreign",
-            _ => return Ok(()),
-        };
-        let message = format!("{} {why} ({}): it can't be read", self.blob.digest, Escaped(media_type.as_bytes()));
+        if !media_type.contains("encrypted") {
+            return Ok(());
+        }
+        let message = format!("{} is encrypted ({})", self.blob.digest, Escaped(media_type.as_bytes()));
         Err(Error::new(ErrorKind::Unsupported, message))
     }
 }
@@ -155,50 +70,62 @@ impl Layer {
 pub struct Image {
     /// Its reference.
     pub name: String,
-    /// Index or manifest, as containerd has it.
-    pub target: Digest,
-    /// Of the manifest for the platform.
+    /// Of its manifest.
     pub manifest: Digest,
-    /// What it is for.
+    /// What it is for, as its config says.
     pub platform: Platform,
     /// From the bottom.
     pub layers: Vec<Layer>,
 }
 
+/// One of the manifests that a record leads to.
+#[derive(Debug)]
+pub struct Candidate {
+    /// Whether containerd takes it for the platform that was asked for, unless it takes one before.
+    pub fits: bool,
+    /// What became of reading it.
+    pub found: Found,
+}
+
+/// What is known of a manifest.
+#[derive(Debug)]
+pub enum Found {
+    /// All of it.
+    Image(Image),
+    /// It was never fetched: the content store does not know it.
+    Absent(Error),
+    /// It, or its config, can't be read: what is unpacked of it can't be told.
+    Unreadable(Error),
+}
+
+impl Candidate {
+    /// The image, if it can be read.
+    pub fn into_image(self) -> Option<Image> {
+        match self.found {
+            Found::Image(image) => Some(image),
+            Found::Absent(_) | Found::Unreadable(_) => None,
+        }
+    }
+}
+
 impl Image {
-    /// Reads index, manifest and config. Without a platform, that of this machine, or the only one there is.
+    /// The image that containerd takes for a platform: without one, for this machine, or the only one there is.
     ///
     /// # Errors
-    /// `NotFound`, naming the blob, if one of them is not in the content store, or if the index has no such platform;
-    /// `InvalidInput` if one is not what its digest says or makes no sense; `Unsupported` for other digests than
-    /// SHA-256.
+    /// `NotFound`, naming the blob, if one of its documents is not in the content store, or if the index has no such
+    /// platform; `InvalidInput` if one is not what its digest says or not what it should be; `FailedPrecondition` for
+    /// what containerd does not unpack; `Unsupported` for other digests than SHA-256.
     pub fn resolve(client: &Client, record: &ImageRecord, platform: Option<&Platform>) -> Result<Self> {
-        let fetch = |descriptor: &Descriptor| client.blob(descriptor, DOCUMENT_MAX);
-        Self::resolve_with(&fetch, record, platform)
-            .map_err(|error| error.context(format!("image {}", Escaped(record.name.as_bytes()))))
+        resolve(client, record, platform).map_err(|error| error.context(named(record)))
     }
 
-    fn resolve_with(fetch: &Fetch<'_>, record: &ImageRecord, platform: Option<&Platform>) -> Result<Self> {
-        let descriptor = choose(fetch, &record.target, platform, INDEX_DEPTH)?;
-        let manifest: oci::ImageManifest =
-            parse(&descriptor, oci::ImageManifest::from_reader(read(fetch, &descriptor)?))?;
-        let config = descriptor_of(manifest.config())?;
-        let document: oci::ImageConfiguration =
-            parse(&config, oci::ImageConfiguration::from_reader(read(fetch, &config)?))?;
-        let variant = document.variant().as_deref().unwrap_or_default();
-        let found = Platform::new(&document.os().to_string(), &document.architecture().to_string(), variant);
-        // What was asked for; an image without an index is the only one there is.
-        if let Some(wanted) = platform.filter(|wanted| !wanted.takes(&found)) {
-            return Err(Error::new(ErrorKind::NotFound, format!("it is for {found}, not for {wanted}")));
-        }
-        let layers = layers(manifest.layers(), &document)?;
-        Ok(Self {
-            name: record.name.clone(),
-            target: record.target.digest,
-            manifest: descriptor.digest,
-            platform: found,
-            layers,
-        })
+    /// Every manifest that a record leads to and containerd may have unpacked, those first that it prefers for a
+    /// platform.
+    ///
+    /// # Errors
+    /// Of the record's own index, as [`Image::resolve`]; of everything else the candidate has it.
+    pub fn candidates(client: &Client, record: &ImageRecord, platform: Option<&Platform>) -> Result<Vec<Candidate>> {
+        candidates(client, record, platform).map_err(|error| error.context(named(record)))
     }
 
     /// Name of the snapshot that holds all of its layers; none if it has no layer.
@@ -207,85 +134,181 @@ impl Image {
     }
 }
 
+fn named(record: &ImageRecord) -> String {
+    format!("image {}", Escaped(record.name.as_bytes()))
+}
+
 /// Where documents come from.
-type Fetch<'a> = dyn Fn(&Descriptor) -> Result<Vec<u8>> + 'a;
+pub(super) trait Documents {
+    /// One document, checked against its digest.
+    fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>>;
 
-fn read(fetch: &Fetch<'_>, descriptor: &Descriptor) -> Result<Cursor<Vec<u8>>> {
-    fetch(descriptor).map(Cursor::new)
+    /// Whether the content store has a record of the blob: it was fetched and not removed since.
+    fn knows(&self, digest: &Digest) -> Result<bool>;
 }
 
-fn parse<T>(descriptor: &Descriptor, parsed: Result<T, oci_spec::OciSpecError>) -> Result<T> {
-    parsed.map_err(|error| {
-        let message = format!("{} ({}) makes no sense", descriptor.digest, Escaped(descriptor.media_type.as_bytes()));
-        Error::new(ErrorKind::InvalidInput, message).with_source(error)
-    })
-}
-
-fn descriptor_of(descriptor: &oci::Descriptor) -> Result<Descriptor> {
-    Ok(Descriptor {
-        digest: records::digest(descriptor.digest().as_ref())?,
-        size: descriptor.size(),
-        media_type: descriptor.media_type().to_string(),
-    })
-}
-
-/// The manifest for the platform: `target` itself, or what an index leads to.
-fn choose(fetch: &Fetch<'_>, target: &Descriptor, platform: Option<&Platform>, depth: usize) -> Result<Descriptor> {
-    if !INDEXES.contains(&target.media_type.as_str()) {
-        return Ok(target.clone());
+impl Documents for Client {
+    fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        self.blob(descriptor, DOCUMENT_MAX)
     }
-    if depth == 0 {
-        let message = format!("{}: indexes of indexes, more than {INDEX_DEPTH} deep", target.digest);
-        return Err(Error::new(ErrorKind::InvalidInput, message));
+
+    fn knows(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.content_labels(digest)?.is_some())
     }
-    let index: oci::ImageIndex = parse(target, oci::ImageIndex::from_reader(read(fetch, target)?))?;
-    let host = Platform::host();
-    let wanted = platform.unwrap_or(&host);
+}
+
+fn resolve(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Platform>) -> Result<Image> {
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let entries = entries(documents, record, &wanted, platform.is_some())?;
+    let count = entries.len();
+    let is_only_one = count == 1 && platform.is_none();
     let mut others = Vec::new();
-    let mut candidates = Vec::new();
-    for entry in index.manifests() {
-        let Some(named) = entry.platform() else {
-            candidates.push(entry);
+    for entry in entries {
+        if entry.fit == Fit::No && !is_only_one {
+            others.extend(entry.platform.map(|platform| shown(&platform)));
             continue;
+        }
+        let descriptor = entry.descriptor?;
+        let image = image_of(documents, record, &descriptor, &read_manifest(documents, &descriptor)?)?;
+        if matches!(entry.fit, Fit::Yes(..)) || is_only_one || is_for(&image, &wanted) {
+            return Ok(image);
+        }
+        others.push(shown(&image.platform));
+    }
+    let message = match (count, others.as_slice()) {
+        (_, []) => "it has no manifest of an image".to_owned(),
+        (1, [only]) => format!("it is for {only}, not for {wanted}"),
+        _ => format!("it has no manifest for {wanted}, only for {}", others.join(", ")),
+    };
+    Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// A platform that an image names, for a person.
+fn shown(platform: &Platform) -> String {
+    Escaped(platform.to_string().as_bytes()).to_string()
+}
+
+fn candidates(documents: &dyn Documents, record: &ImageRecord, platform: Option<&Platform>) -> Result<Vec<Candidate>> {
+    let wanted = platform.cloned().unwrap_or_else(Platform::host);
+    let entries = entries(documents, record, &wanted, platform.is_some())?;
+    let candidates = entries.into_iter().filter_map(|entry| {
+        let fit = entry.fit;
+        let found = candidate(documents, record, entry)?;
+        let fits = match (&fit, &found) {
+            (Fit::Perhaps, Found::Image(image)) => is_for(image, &wanted),
+            (fit, _) => *fit != Fit::No,
         };
-        let variant = named.variant().as_deref().unwrap_or_default();
-        let named = Platform::new(&named.os().to_string(), &named.architecture().to_string(), variant);
-        match named {
-            named if wanted.takes(&named) => return choose(fetch, &descriptor_of(entry)?, platform, depth - 1),
-            // What build tools attach to an image.
-            named if named.os == "unknown" => {}
-            named => others.push((named, entry)),
+        Some(Candidate { fits, found })
+    });
+    Ok(candidates.collect())
+}
+
+/// None for what containerd does not unpack.
+fn candidate(documents: &dyn Documents, record: &ImageRecord, entry: Entry) -> Option<Found> {
+    let descriptor = match entry.descriptor {
+        Ok(descriptor) => descriptor,
+        // An index within, or a digest that can't be asked for.
+        Err(error) if entry.absent || entry.fit == Fit::No => return Some(Found::Absent(error)),
+        Err(error) => return Some(Found::Unreadable(error)),
+    };
+    let image = match read_manifest(documents, &descriptor) {
+        Err(error) => Err(error),
+        Ok(manifest) => image_of(documents, record, &descriptor, &manifest),
+    };
+    match image {
+        // Also if it was collected after it was read, and its config before.
+        Err(error) if is_absent(documents, &error, &descriptor) => Some(Found::Absent(error)),
+        Ok(image) => Some(Found::Image(image)),
+        Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
+            log::debug!("{}: {error}", named(record));
+            None
         }
+        Err(error) => Some(Found::Unreadable(error)),
     }
-    match (candidates.as_slice(), others.as_slice(), platform) {
-        ([only], _, _) | ([], [(_, only)], None) => choose(fetch, &descriptor_of(only)?, platform, depth - 1),
-        _ => {
-            let others: Vec<_> = others.iter().map(|(named, _)| named.to_string()).collect();
-            let message = format!("it has no manifest for {wanted}, only for {}", others.join(", "));
-            Err(Error::new(ErrorKind::NotFound, message))
+}
+
+/// Whether containerd takes an image for a platform by what its config says. One that says nothing is for everybody.
+fn is_for(image: &Image, wanted: &Platform) -> bool {
+    image.platform.architecture.is_empty() || wanted.preference(&image.platform).is_some()
+}
+
+fn read_manifest(documents: &dyn Documents, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    documents.read(descriptor).map_err(|error| error.context("its manifest"))
+}
+
+/// The image of a manifest.
+fn image_of(
+    documents: &dyn Documents,
+    record: &ImageRecord,
+    descriptor: &Descriptor,
+    manifest: &[u8],
+) -> Result<Image> {
+    let manifest: Manifest = match parse(descriptor, manifest) {
+        Err(error) if !MANIFESTS.contains(&descriptor.media_type.as_str()) => {
+            let message = format!("{} is not a manifest of an image", Escaped(descriptor.media_type.as_bytes()));
+            return Err(Error::new(ErrorKind::FailedPrecondition, message).with_source(error));
         }
-    }
+        manifest => manifest?,
+    };
+    let config = descriptor_of(manifest.config.unwrap_or_default())?;
+    let content = documents.read(&config).map_err(|error| error.context("its config"))?;
+    let document: Config = parse(&config, &content)?;
+    let platform = platform_of(document.os, document.architecture, document.variant);
+    let diff_ids = document.rootfs.unwrap_or_default().diff_ids;
+    let layers = layers(manifest.layers, diff_ids, document.history)?;
+    Ok(Image { name: record.name.clone(), manifest: descriptor.digest, platform, layers })
 }
 
 /// The manifest's blobs and the config's diff IDs, side by side.
-fn layers(blobs: &[oci::Descriptor], config: &oci::ImageConfiguration) -> Result<Vec<Layer>> {
-    let diff_ids = config.rootfs().diff_ids();
+fn layers(
+    blobs: Option<List<Reference>>,
+    diff_ids: Option<List<Text>>,
+    history: Option<List<Step>>,
+) -> Result<Vec<Layer>> {
+    let (blobs, diff_ids) = (json::elements(blobs), json::elements(diff_ids));
     if blobs.len() != diff_ids.len() {
-        let message = format!("its manifest has {} layers, its config {}", blobs.len(), diff_ids.len());
-        return Err(Error::new(ErrorKind::InvalidInput, message));
+        let message = format!(
+            "its manifest has {} layers, its config {}: containerd does not unpack it",
+            blobs.len(),
+            diff_ids.len()
+        );
+        return Err(Error::new(ErrorKind::FailedPrecondition, message));
     }
-    let history = config.history().as_deref().unwrap_or_default();
-    let mut made = history.iter().filter(|step| !step.empty_layer().unwrap_or_default());
+    let mut made = json::elements(history).filter(|step| !step.empty_layer.unwrap_or_default());
     let mut below = None;
     let mut layers = Vec::with_capacity(blobs.len());
-    for (n, (blob, diff_id)) in blobs.iter().zip(diff_ids).enumerate() {
-        let diff_id = records::digest(diff_id)?;
+    for (n, (blob, Text(diff_id))) in blobs.zip(diff_ids).enumerate() {
+        let diff_id = records::digest(&diff_id)?;
         let chain_id = ChainId::of(below, diff_id);
         below = Some(chain_id);
-        let created_by = made.next().and_then(|step| step.created_by().clone()).unwrap_or_default();
+        let created_by = made.next().and_then(|step| step.created_by).unwrap_or_default().0;
         layers.push(Layer { number: n + 1, blob: descriptor_of(blob)?, diff_id, chain_id, created_by });
     }
     Ok(layers)
+}
+
+pub(super) fn parse<T: for<'de> serde::Deserialize<'de> + Default>(
+    descriptor: &Descriptor,
+    content: &[u8],
+) -> Result<T> {
+    let media_type = Escaped(descriptor.media_type.as_bytes());
+    json::parse(content).map_err(|error| error.context(format!("blob {} ({media_type})", descriptor.digest)))
+}
+
+pub(super) fn descriptor_of(reference: Reference) -> Result<Descriptor> {
+    let Some(Text(digest)) = reference.digest else {
+        return Err(Error::new(ErrorKind::FailedPrecondition, "a descriptor has no digest"));
+    };
+    Ok(Descriptor {
+        digest: records::digest(&digest)?,
+        size: reference.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
+        media_type: reference.media_type.unwrap_or_default().0,
+    })
+}
+
+pub(super) fn platform_of(os: Option<Text>, architecture: Option<Text>, variant: Option<Text>) -> Platform {
+    let text = |text: Option<Text>| text.unwrap_or_default().0;
+    Platform::new(&text(os), &text(architecture), &text(variant))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::containerd::proto::services::{containers, images, introspection, snapshots};
 use crate::containerd::proto::types;
+use crate::containerd::runtime_spec::RuntimeSpec;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::mount::Mount;
@@ -27,8 +28,10 @@ pub struct Descriptor {
 pub struct ImageRecord {
     /// Its reference.
     pub name: String,
-    /// An index or a manifest.
-    pub target: Descriptor,
+    /// Digest of its index or manifest, as it is written: of whatever algorithm.
+    pub digest: String,
+    /// Media type of that.
+    pub media_type: String,
     /// Labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -46,6 +49,8 @@ pub struct ContainerRecord {
     pub snapshot_key: String,
     /// Whether it has a process.
     pub running: bool,
+    /// What its runtime makes in its root filesystem before it starts: see [`RuntimeSpec`].
+    pub spec: RuntimeSpec,
 }
 
 /// A snapshot, as containerd's clients see it: keys are those of one namespace.
@@ -73,18 +78,14 @@ pub struct SnapshotterInfo {
 /// Type of the plugins that are snapshotters.
 pub(super) const SNAPSHOTTER_PLUGIN: &str = "io.containerd.snapshotter.v1";
 
-pub(super) fn image(image: images::v1::Image) -> Result<ImageRecord> {
-    let descriptor = image.target.unwrap_or_default();
-    let target = descriptor_of(descriptor).map_err(|error| error.context(Escaped(image.name.as_bytes())))?;
-    Ok(ImageRecord { name: image.name, target, labels: image.labels.into_iter().collect() })
-}
-
-fn descriptor_of(descriptor: types::Descriptor) -> Result<Descriptor> {
-    Ok(Descriptor {
-        digest: digest(&descriptor.digest)?,
-        size: u64::try_from(descriptor.size).unwrap_or_default(),
-        media_type: descriptor.media_type,
-    })
+pub(super) fn image(image: images::v1::Image) -> ImageRecord {
+    let target = image.target.unwrap_or_default();
+    ImageRecord {
+        name: image.name,
+        digest: target.digest,
+        media_type: target.media_type,
+        labels: image.labels.into_iter().collect(),
+    }
 }
 
 /// A digest that containerd or an image names.
@@ -105,6 +106,7 @@ pub(super) fn container(container: containers::v1::Container, running: bool) -> 
         snapshotter: container.snapshotter,
         snapshot_key: container.snapshot_key,
         running,
+        spec: RuntimeSpec::of(&container.spec.unwrap_or_default().value),
     }
 }
 

@@ -5,8 +5,10 @@ use std::fmt;
 use std::io::{BufReader, Write};
 use std::path::PathBuf;
 
-use crate::engine::{Engine, ManifestName, namespaced};
+use crate::engine::{Engine, ManifestName};
 use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::key::SnapshotKey;
+use crate::manifest::with_resources;
 use crate::mount::Mount;
 use crate::ops::{self, BuildOptions, BuildReport, Finding, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Kind, SealState, Snapshot};
@@ -26,15 +28,6 @@ pub struct SnapshotName {
     pub key: String,
     /// containerd's namespace, for a client's key; empty for any.
     pub namespace: String,
-}
-
-impl SnapshotName {
-    /// Whether `key` is this client's key, whole, in this namespace.
-    fn means(&self, key: &str) -> bool {
-        namespaced(key).is_some_and(|(namespace, client)| {
-            !client.is_empty() && client == self.key && (self.namespace.is_empty() || namespace == self.namespace)
-        })
-    }
 }
 
 impl fmt::Display for SnapshotName {
@@ -70,6 +63,8 @@ pub struct Counts {
     /// Committed, by the state of the seal.
     pub pending: u64,
     /// Committed, by the state of the seal.
+    pub unproven: u64,
+    /// Committed, by the state of the seal.
     pub sealed: u64,
     /// Committed, by the state of the seal.
     pub verified: u64,
@@ -96,7 +91,8 @@ impl Engine {
     /// Holds a target against a manifest.
     ///
     /// # Errors
-    /// `NotFound` or `InvalidInput` about the target or the manifest, else as [`ops::verify`].
+    /// `NotFound` or `InvalidInput` about the target or the manifest, also for a file without resources; else as
+    /// [`ops::verify`].
     pub fn verify(
         &self,
         target: &Target,
@@ -105,8 +101,16 @@ impl Engine {
         progress: &Progress,
         report: &mut dyn FnMut(Finding) -> Result<()>,
     ) -> Result<VerifyReport> {
-        let manifest = BufReader::with_capacity(READ_BUFFER, self.read_manifest(manifest)?);
-        ops::verify(&self.open_target(target)?, manifest, options, progress, report)
+        let source = BufReader::with_capacity(READ_BUFFER, self.read_manifest(manifest)?);
+        let root = self.open_target(target)?;
+        match manifest {
+            ManifestName::Path(path) => {
+                let source = with_resources(source, &format!("manifest {}", Escaped::path(path)))?;
+                ops::verify(&root, source, options, progress, report)
+            }
+            // What the daemon stores has a digest to be what it is; that of an empty layer has no resources.
+            _ => ops::verify(&root, source, options, progress, report),
+        }
     }
 
     /// Holds every layer beneath a snapshot, and its own if it is committed, against its seal.
@@ -133,8 +137,10 @@ impl Engine {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             found => return found,
         }
-        let mut found: Vec<_> =
-            self.snapshotter.list(&[])?.into_iter().filter(|snapshot| name.means(&snapshot.key)).collect();
+        let is_meant = |snapshot: &Snapshot| {
+            SnapshotKey::parse(&snapshot.key).is_some_and(|key| key.is(&name.namespace, &name.key))
+        };
+        let mut found: Vec<_> = self.snapshotter.list(&[])?.into_iter().filter(is_meant).collect();
         match (found.pop(), found.as_slice()) {
             (Some(only), []) => Ok(only),
             (None, _) => Err(Error::new(ErrorKind::NotFound, format!("no snapshot {name}"))),
@@ -165,6 +171,7 @@ impl Engine {
             match snapshot.seal.map(|seal| seal.state) {
                 None => {}
                 Some(SealState::Pending) => counts.pending += 1,
+                Some(SealState::Unproven) => counts.unproven += 1,
                 Some(SealState::Sealed) => counts.sealed += 1,
                 Some(SealState::Verified) => counts.verified += 1,
                 Some(SealState::Damaged) => counts.damaged += 1,
@@ -210,27 +217,5 @@ impl Engine {
             target: String::new(),
             options: vec![format!("lowerdir={}", directories.join(":"))],
         }])
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_the_whole_client_key_in_its_namespace() {
-        for (namespace, key, snapshot, expected) in [
-            ("default", "sha256:1", "default/7/sha256:1", true),
-            ("", "sha256:1", "default/7/sha256:1", true),
-            ("other", "sha256:1", "default/7/sha256:1", false),
-            ("default", "b", "default/7/a/b", false),
-            ("default", "a/b", "default/7/a/b", true),
-            ("default", "7/sha256:1", "default/7/sha256:1", false),
-            ("", "", "default/7/", false),
-            ("default", "x", "x", false),
-        ] {
-            let name = SnapshotName { namespace: namespace.into(), key: key.into() };
-            assert_eq!(name.means(snapshot), expected, "{name}: {snapshot}");
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_whiteout_inode};
+use crate::layer::{Rootfs, is_opaque, is_whiteout_inode};
 use crate::ops::{Finding, FindingKind};
 use crate::tree::{Metadata, Root};
 
@@ -52,12 +52,27 @@ impl<'a> Attribution<'a> {
         Ok(None)
     }
 
-    /// The topmost layer that has something else than a directory above `path`, or a whiteout in its place.
+    /// The topmost layer that has something else than a directory above `path`, or one that is marked as opaque, or a
+    /// whiteout in its place.
     fn hidden_by(&self, path: &[u8]) -> Result<Option<usize>> {
         let mut hidden = self.topmost(path, is_whiteout_inode)?;
         for (n, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
             hidden = hidden.max(self.topmost(&path[..n], |metadata| metadata.file_type != FileType::Directory)?);
+            hidden = hidden.max(self.topmost_opaque(&path[..n])?);
         }
         Ok(hidden)
+    }
+
+    /// The topmost layer in whose directory the one at `path` is marked as opaque.
+    fn topmost_opaque(&self, path: &[u8]) -> Result<Option<usize>> {
+        for (n, directory) in self.directories.iter().enumerate().rev() {
+            let found = directory.metadata(path)?;
+            if found.is_some_and(|found| found.file_type == FileType::Directory)
+                && is_opaque(&directory.xattrs(path, FileType::Directory)?)
+            {
+                return Ok(Some(n));
+            }
+        }
+        Ok(None)
     }
 }

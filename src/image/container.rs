@@ -4,7 +4,9 @@
 use std::io::BufReader;
 
 use super::derive::spool;
+use super::mount_points::MountPoints;
 use super::rules::RootfsRules;
+use super::unpacked::Unpacked;
 use super::verify::chain_of;
 use super::view::unpacking_of;
 use super::{Images, Selection};
@@ -13,7 +15,7 @@ use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::manifest::Resource;
 use crate::ops::{self, Finding, Pair, VerifyOptions};
 use crate::snapshotter::Kind;
-use crate::tree::Progress;
+use crate::tree::{Progress, Root};
 
 /// Buffer for reading a derived manifest, in bytes.
 const READ_BUFFER: usize = 64 << 10;
@@ -67,7 +69,8 @@ pub struct ContainerReport {
 }
 
 impl Images {
-    /// Tells every change, in path order.
+    /// Tells every change, in path order. Where the container's runtime has mounted something, and the image has nothing,
+    /// it has made an empty file or directory to mount on: that is no change.
     ///
     /// # Errors
     /// `NotFound` if there is no such container, or its snapshot or every image that explains it is gone; a path that
@@ -83,10 +86,11 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.client.mounts(&container.snapshotter, &container.snapshot_key)?;
         let mounts = self.mountable(&mut lease, mounts)?;
-        let rootfs = self.rootfs(&image, unpacking_of(&mounts), progress)?;
+        let rootfs = self.rootfs(&image, unpacking_of(&mounts, &container.snapshotter), progress)?;
         let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
         let root = self.mount(&mounts)?;
         let rules = RootfsRules::new(&rootfs, &root, self.origin(&image, &container.snapshotter));
+        let mount_points = MountPoints::of(&container.spec, &root)?;
         let options = VerifyOptions { threads: self.settings.threads, ..VerifyOptions::default() };
         let before = progress.bytes();
         let (mut total, mut changes) = (ContainerReport::default(), 0);
@@ -97,7 +101,7 @@ impl Images {
                 differences.push(finding);
                 Ok(())
             })?;
-            if differences.is_empty() {
+            if differences.is_empty() || is_mount_point(&mount_points, &root, &pair)? {
                 return Ok(());
             }
             changes += 1;
@@ -120,18 +124,32 @@ impl Images {
         if snapshot.kind == Kind::Committed || snapshot.parent.is_empty() {
             return Err(unexplained(format!("its snapshot {} is on top of no image", snapshot.key)));
         }
-        let selection = Selection::default();
         let explains = |image: &Image| chain_of(image).is_ok_and(|chain| chain.to_string() == snapshot.parent);
-        let named = self.resolve(&container.image, selection.platform.as_ref()).ok().filter(explains);
-        if let Some(image) = named {
+        let record = self.client.image(&container.image);
+        let named = record.as_ref().map(|record| self.images_of(record)).unwrap_or_default();
+        if let Some(image) = named.into_iter().find(explains) {
             return Ok(image);
         }
-        let images = self.client.images()?;
-        images
-            .iter()
-            .filter_map(|record| Image::resolve(&self.client, record, None).ok())
-            .find(explains)
-            .ok_or_else(|| unexplained(format!("no image explains its parent snapshot {}", snapshot.parent)))
+        if let Some(image) = self.every_image()?.find(explains) {
+            return Ok(image);
+        }
+        let why = format!("no image explains its parent snapshot {}", snapshot.parent);
+        let unknown = record.and_then(|record| self.unpacked(&record, &Selection::default()));
+        Err(match unknown {
+            Ok(Unpacked { mut unknown, .. }) if !unknown.is_empty() => {
+                unexplained(why).with_source(unknown.swap_remove(0))
+            }
+            Ok(_) => unexplained(why),
+            Err(error) => unexplained(why).with_source(error),
+        })
+    }
+}
+
+/// Whether something is there only because the container's runtime has mounted over it.
+fn is_mount_point(mount_points: &MountPoints, root: &Root, pair: &Pair<'_>) -> Result<bool> {
+    match pair {
+        Pair::Extra(path, found) => mount_points.explain(root, path, found),
+        _ => Ok(false),
     }
 }
 

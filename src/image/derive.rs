@@ -164,8 +164,7 @@ impl Images {
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => error,
             opened => return opened,
         };
-        for record in self.client.images()? {
-            let Ok(other) = Image::resolve(&self.client, &record, None) else { continue };
+        for other in self.every_image()? {
             let is_same = |other: &&Layer| other.diff_id == layer.diff_id && other.blob.digest != layer.blob.digest;
             if let Some(opened) = other.layers.iter().filter(is_same).find_map(|other| self.open_blob(other).ok()) {
                 return Ok(opened);

@@ -6,10 +6,11 @@ use std::fs::File;
 
 use super::derive::{of_layer, spool};
 use super::rules::unpacked_alone;
+use super::view::unpacking_here;
 use super::{Hosts, Images, LayerRef, LayerRules};
 use crate::containerd::{ChainId, Image};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{Rootfs, Unpacking};
+use crate::layer::Rootfs;
 use crate::snapshotter::Labels;
 use crate::tree::{Progress, Root};
 
@@ -20,6 +21,8 @@ pub struct Unexplained {
     pub hopeless: HashSet<ChainId>,
     /// Their blobs, or one beneath, are not there or can't be read, for this reason: they may come.
     pub waiting: BTreeMap<ChainId, String>,
+    /// They could not be read, for this reason, which says nothing about them.
+    pub failed: BTreeMap<ChainId, String>,
 }
 
 impl Unexplained {
@@ -28,11 +31,15 @@ impl Unexplained {
         match error.kind() {
             // The metadata knows the blob, and its file is gone.
             ErrorKind::NotFound => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
-            // A disk or a connection that fails may work again.
-            ErrorKind::Io => log::warn!("{error}"),
-            _ => {
+            // What the image itself is: not what its digests promise, encrypted, larger than is allowed.
+            ErrorKind::InvalidInput | ErrorKind::Unsupported if error.errno().is_none() => {
                 log::warn!("sealed from the disk, and so it stays: {error}");
                 self.hopeless.extend(chains);
+            }
+            // A disk or a connection that fails may work again.
+            _ => {
+                log::warn!("{error}");
+                self.failed.extend(chains.map(|chain| (chain, error.to_string())));
             }
         }
     }
@@ -63,19 +70,10 @@ impl Images {
     ) -> Result<Unexplained> {
         let mut left = wanted.clone();
         let mut unexplained = Unexplained::default();
-        for record in self.client.images()? {
+        for mut image in self.every_image()? {
             if left.is_empty() {
                 break;
             }
-            let mut image = match Image::resolve(&self.client, &record, None) {
-                Ok(image) => image,
-                // Its other parts may not have been fetched yet, or are for another platform.
-                Err(error) if error.kind() != ErrorKind::Cancelled => {
-                    log::debug!("explain: {error}");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
             let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
             image.layers.truncate(last + 1);
             if let Some((readable, why)) = self.first_unreadable(&image)? {
@@ -88,7 +86,7 @@ impl Images {
             }
             let mut failed = None;
             let mut below = None;
-            let derived = self.rootfs_watched(&image, Unpacking::Overlay, progress, &mut |rootfs, layer| {
+            let derived = self.rootfs_watched(&image, unpacking_here(), progress, &mut |rootfs, layer| {
                 if failed.is_none() && left.remove(&layer.chain_id) {
                     let explained = Explained { image: &image.name, layer: LayerRef::of(layer), below, rootfs };
                     failed = take(layer.chain_id, &explained).err();
@@ -108,6 +106,7 @@ impl Images {
         }
         unexplained.hopeless.retain(|chain| left.contains(chain));
         unexplained.waiting.retain(|chain, _| left.contains(chain));
+        unexplained.failed.retain(|chain, _| left.contains(chain));
         Ok(unexplained)
     }
 

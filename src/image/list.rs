@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The images, and what is known about them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use super::Images;
+use super::unpacked::Unpacked;
+use super::{Images, Selection};
 use crate::containerd::{ChainId, Client, Image, ImageRecord};
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::snapshotter::time;
@@ -46,7 +47,7 @@ pub struct Verdict {
 }
 
 /// What is known about an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageInfo {
     /// Reference.
     pub name: String,
@@ -60,48 +61,68 @@ pub struct ImageInfo {
     pub size: u64,
     /// For each snapshotter that it is unpacked in.
     pub verdicts: Vec<Verdict>,
-    /// Why it can't be resolved; empty if it can.
+    /// What of it can't be told, and why; empty if all can.
     pub problem: String,
 }
 
 impl Images {
-    /// Every image of the namespace, by name.
+    /// Every image of the namespace, by name: once for each of its manifests that is unpacked, or else once.
     ///
     /// # Errors
-    /// What containerd fails with. An image that can't be resolved is listed, with the reason.
+    /// What containerd fails with. An image of which something can't be told is listed, with the reason.
     pub fn list(&self) -> Result<Vec<ImageInfo>> {
         let snapshotters = self.client.snapshotters()?;
         let names: Vec<_> = snapshotters.iter().map(|snapshotter| snapshotter.name.as_str()).collect();
-        let images = self.client.images()?;
-        Ok(images.iter().map(|record| self.info(record, &names)).collect())
+        let mut listed = Vec::new();
+        for record in self.client.images()? {
+            listed.extend(self.infos(&record, &names));
+        }
+        Ok(listed)
     }
 
-    fn info(&self, record: &ImageRecord, snapshotters: &[&str]) -> ImageInfo {
-        let unknown = ImageInfo {
-            name: record.name.clone(),
-            platform: String::new(),
-            layers: 0,
-            entries: None,
-            size: 0,
-            verdicts: Vec::new(),
-            problem: String::new(),
-        };
-        let image = match Image::resolve(&self.client, record, None) {
-            Ok(image) => image,
-            Err(error) => return ImageInfo { problem: error.to_string(), ..unknown },
-        };
+    fn infos(&self, record: &ImageRecord, snapshotters: &[&str]) -> Vec<ImageInfo> {
+        let mut problem;
+        let mut infos: Vec<ImageInfo> = Vec::new();
+        match self.unpacked(record, &Selection::default()) {
+            Ok(Unpacked { subjects, unknown }) => {
+                problem = unknown.first().map(ToString::to_string).unwrap_or_default();
+                let mut seen = HashSet::new();
+                let images = subjects.iter().filter(|subject| seen.insert(subject.chain)).map(|subject| &subject.image);
+                infos.extend(images.map(|image| self.info(image, snapshotters)));
+            }
+            Err(error) => problem = error.to_string(),
+        }
+        if infos.is_empty() {
+            infos.push(match Image::resolve(&self.client, record, None) {
+                Ok(image) => self.info(&image, snapshotters),
+                Err(error) => {
+                    if problem.is_empty() {
+                        problem = error.to_string();
+                    }
+                    ImageInfo { name: record.name.clone(), ..ImageInfo::default() }
+                }
+            });
+        }
+        if let Some(info) = infos.first_mut() {
+            info.problem = problem;
+        }
+        infos
+    }
+
+    fn info(&self, image: &Image, snapshotters: &[&str]) -> ImageInfo {
         let verdicts: Vec<_> = match image.chain_id() {
             // A snapshotter that does not answer has nothing to tell.
             Some(chain) => snapshotters.iter().filter_map(|name| self.verdict(name, chain).ok()).collect(),
             None => Vec::new(),
         };
         ImageInfo {
+            name: image.name.clone(),
             platform: image.platform.to_string(),
             layers: image.layers.len(),
             entries: verdicts.iter().find_map(|verdict| verdict.last.as_ref().map(|last| last.2)),
             size: image.layers.iter().map(|layer| layer.blob.size).sum(),
             verdicts,
-            ..unknown
+            problem: String::new(),
         }
     }
 

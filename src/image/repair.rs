@@ -24,12 +24,12 @@ use self::kept::{Quarantine, beneath};
 use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
 use super::rules::Origin;
-use super::verify::Subject;
-use super::view::unpacking_of;
+use super::unpacked::{Subject, Unpacked as Found};
+use super::view::{unpacking_here, unpacking_of};
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
-use crate::containerd::{ChainId, Image};
+use crate::containerd::{ChainId, Image, Platform};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{OPAQUE_NAMES, Rootfs, Unpacking};
+use crate::layer::{OPAQUE_NAMES, Rootfs};
 use crate::ops::{Action, PerformOptions, Performed};
 use crate::snapshotter::Labels;
 use crate::tree::{Others, Progress};
@@ -58,8 +58,10 @@ pub enum RepairEvent {
     Begin {
         /// Reference.
         image: String,
-        /// Name of the snapshotter.
+        /// Name of the snapshotter; empty if it is not known where it is unpacked.
         snapshotter: String,
+        /// What it is for, if that is known.
+        platform: Option<Platform>,
     },
     /// A change: planned by a dry run, else done.
     Change {
@@ -106,8 +108,15 @@ impl Images {
         progress: &Progress,
         report: &mut Report<'_>,
     ) -> Result<RepairReport> {
-        let subjects = self.subjects(&self.client.image(reference)?, selection)?;
-        self.repair_subjects(&subjects, options, progress, report)
+        let Found { subjects, unknown } = self.unpacked_by_name(reference, selection)?;
+        let mut failure = None;
+        for error in unknown {
+            failure.get_or_insert_with(|| Error::new(error.kind(), error.to_string()));
+            report(RepairEvent::Begin { image: reference.to_owned(), snapshotter: String::new(), platform: None })?;
+            report(RepairEvent::Failed(error))?;
+        }
+        let repaired = self.repair_subjects(&subjects, options, progress, report)?;
+        failure.map_or(Ok(repaired), Err)
     }
 
     /// Repairs one committed snapshot whose chain ID some image of the namespace explains, and the layers beneath it.
@@ -137,7 +146,7 @@ impl Images {
         let mut failure = None;
         for subject in subjects {
             let (image, snapshotter) = (subject.image.name.clone(), subject.snapshotter.clone());
-            report(RepairEvent::Begin { image, snapshotter })?;
+            report(RepairEvent::Begin { image, snapshotter, platform: Some(subject.image.platform.clone()) })?;
             match self.repair_one(subject, options, progress, report) {
                 Ok(done) => {
                     total.changes += done.changes;
@@ -168,7 +177,7 @@ impl Images {
         cache.announce(image);
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
-        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), &mut cache, progress)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts, snapshotter), &mut cache, progress)?;
         let origin = self.origin(image, snapshotter);
         let parts = directories::of(&mounts, image, snapshotter, &origin)?;
         let mut unpacked = Unpacked { image, snapshotter, rootfs, parts, origin };
@@ -207,7 +216,7 @@ impl Images {
             let message = format!("no image of namespace {} explains {chain}", self.client.namespace());
             Error::new(ErrorKind::FailedPrecondition, message)
         })?;
-        let rootfs = self.rootfs(&image, Unpacking::Overlay, progress)?;
+        let rootfs = self.rootfs(&image, unpacking_here(), progress)?;
         let parts = vec![Part::of_layer(image.layers.len() - 1, directory.to_owned())?];
         let origin = Origin::of_layer(image.layers.len() - 1, labels);
         let mut unpacked = Unpacked { image: &image, snapshotter: OWN, rootfs, origin, parts };

@@ -31,9 +31,6 @@ const PLAIN_MODE: u32 = 0o755;
 /// The set-group-ID bit.
 const SETGID: u32 = 0o2000;
 
-/// Label of a layer that containerd was ready to unpack beside the layers below it, and not on top of them.
-const PARENT_LABEL: &str = "containerd.io/snapshot/parent-chain-id";
-
 /// Labels of layers that a lazy snapshotter shows: its filesystem hides what only it needs.
 const LAZY_LABELS: [&str; 2] = ["containerd.io/snapshot/remote", "containerd.io/snapshot/stargz/toc.digest"];
 
@@ -79,7 +76,7 @@ impl Images {
 
 /// Whether a layer whose snapshot has these labels may have been unpacked without those below it.
 pub fn unpacked_alone(labels: &Labels) -> bool {
-    labels.contains_key(PARENT_LABEL)
+    labels.contains_key(crate::labels::PARENT_CHAIN_ID)
 }
 
 /// Which differences of a whole root filesystem count.
@@ -122,15 +119,17 @@ impl Rules for RootfsRules<'_> {
 
     fn keeps_links(&self, resource: &Resource) -> bool {
         // Copies of directories, which is how such snapshotters stack layers, keep hard links of files alone.
-        let is_copied = self.rootfs.unpacking() == Unpacking::Mounted && self.rootfs.layers() > 1;
+        let is_tree = matches!(self.rootfs.unpacking(), Unpacking::Mounted | Unpacking::Copied);
+        let is_copied = is_tree && self.rootfs.layers() > 1;
         !is_copied || resource.mode.file_type() == FileType::Regular
     }
 }
 
-/// Takes a directory that no entry describes for what is expected if it is as mkdir makes it beneath `above`.
+/// Takes a directory that no entry describes for what is expected if it is as containerd makes it beneath `above`: of
+/// that, it inherits the group.
 fn settle_plain(settled: &mut Resource, found: &Resource, above: Option<&Resource>) {
     let inherited = above.filter(|above| above.mode.permissions() & SETGID != 0);
-    let mode = Mode::new(FileType::Directory, PLAIN_MODE | inherited.map_or(0, |_| SETGID));
+    let mode = Mode::new(FileType::Directory, PLAIN_MODE);
     let owner = (0, inherited.map_or(0, |above| above.gid));
     if (found.uid, found.gid) == owner && found.mode == mode && found.xattrs.iter().all(|xattr| host::owns(&xattr.name))
     {

@@ -9,13 +9,13 @@ use super::attribute::Attribution;
 use super::derive::{LayerCache, spool};
 use super::list::{self, VerdictState};
 use super::rules::RootfsRules;
+use super::unpacked::{Subject, Unpacked};
 use super::view::{layer_directories, unpacking_of};
 use super::{Images, Selection};
-use crate::containerd::{ChainId, Image, ImageRecord, Layer};
+use crate::containerd::{ChainId, Image, Layer, Platform};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, Finding, VerifyOptions, VerifyReport};
-use crate::snapshotter::Kind;
 use crate::tree::Progress;
 
 /// Buffer for reading a derived manifest, in bytes.
@@ -85,8 +85,10 @@ pub enum ImageEvent {
     Begin {
         /// Reference.
         image: String,
-        /// Name of the snapshotter.
+        /// Name of the snapshotter; empty if it is not known where it is unpacked.
         snapshotter: String,
+        /// What it is for, if that is known.
+        platform: Option<Platform>,
     },
     /// It differs.
     Finding(ImageFinding),
@@ -99,13 +101,6 @@ pub enum ImageEvent {
     },
     /// It could not be checked, for this reason; instead of `End`.
     Unchecked(Error),
-}
-
-/// An image, as one snapshotter has it.
-pub(super) struct Subject {
-    pub image: Image,
-    pub chain: ChainId,
-    pub snapshotter: String,
 }
 
 /// What one subject came to, for other references to the same.
@@ -130,7 +125,11 @@ impl Images {
     ) -> Result<VerifyReport> {
         let mut failures = Failures::default();
         let subjects = match which {
-            Which::One(reference) => self.subjects(&self.client.image(reference)?, selection)?,
+            Which::One(reference) => {
+                let Unpacked { subjects, unknown } = self.unpacked_by_name(reference, selection)?;
+                failures.tell_all(reference, unknown, report)?;
+                subjects
+            }
             Which::All => self.all_subjects(selection, report, &mut failures)?,
         };
         self.verify_subjects(&subjects, failures, progress, report)
@@ -151,71 +150,6 @@ impl Images {
         self.verify_subjects(&[subject], Failures::default(), progress, report)
     }
 
-    /// The image, cut off at the layer, that explains a committed snapshot.
-    pub(super) fn subject_of(&self, snapshotter: &str, key: &str) -> Result<Subject> {
-        let snapshot = self.client.snapshot(snapshotter, key)?;
-        let chain = Digest::parse(key.as_bytes()).map(ChainId);
-        let explained = chain.map_or(Ok(None), |chain| self.explaining(chain))?;
-        let (Some(image), Kind::Committed) = (explained, snapshot.kind) else {
-            let key = Escaped(key.as_bytes());
-            let message = format!("snapshot {key}: no image of namespace {} explains it", self.client.namespace());
-            return Err(Error::new(ErrorKind::FailedPrecondition, message));
-        };
-        let chain = chain_of(&image)?;
-        Ok(Subject { image, chain, snapshotter: snapshotter.to_owned() })
-    }
-
-    /// An image, cut off at the layer that has this chain ID.
-    pub(super) fn explaining(&self, chain: ChainId) -> Result<Option<Image>> {
-        Ok(self.client.images()?.iter().find_map(|record| {
-            let mut image = Image::resolve(&self.client, record, None).ok()?;
-            let n = image.layers.iter().position(|layer| layer.chain_id == chain)?;
-            image.layers.truncate(n + 1);
-            Some(image)
-        }))
-    }
-
-    /// An image in every snapshotter that is meant and has it.
-    pub(super) fn subjects(&self, record: &ImageRecord, selection: &Selection) -> Result<Vec<Subject>> {
-        let image = Image::resolve(&self.client, record, selection.platform.as_ref())?;
-        let chain = chain_of(&image)?;
-        let mut subjects = Vec::new();
-        for snapshotter in self.unpacked_in(chain, selection)? {
-            subjects.push(Subject { image: image.clone(), chain, snapshotter });
-        }
-        if subjects.is_empty() {
-            let place = selection.snapshotter.as_deref().map_or_else(
-                || "unpacked in no snapshotter".to_owned(),
-                |name| format!("not unpacked in snapshotter {name}"),
-            );
-            return Err(Error::new(ErrorKind::NotFound, format!("image {} is {place}", image.name)));
-        }
-        Ok(subjects)
-    }
-
-    /// The snapshotters that are meant and have that chain of layers. One that does not answer is passed over,
-    /// unless it was named or nothing else has it.
-    pub(super) fn unpacked_in(&self, chain: ChainId, selection: &Selection) -> Result<Vec<String>> {
-        let names = match &selection.snapshotter {
-            Some(name) => vec![name.clone()],
-            None => self.client.snapshotters()?.into_iter().map(|snapshotter| snapshotter.name).collect(),
-        };
-        let mut having = Vec::new();
-        let mut failure = None;
-        for name in names {
-            match self.client.snapshot(&name, &chain.to_string()) {
-                Ok(snapshot) if snapshot.kind == Kind::Committed => having.push(name),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => drop(failure.get_or_insert(error)),
-            }
-        }
-        match failure {
-            Some(error) if having.is_empty() => Err(error),
-            _ => Ok(having),
-        }
-    }
-
     /// Every image of the namespace that is unpacked somewhere.
     fn all_subjects(
         &self,
@@ -225,17 +159,23 @@ impl Images {
     ) -> Result<Vec<Subject>> {
         let mut subjects = Vec::new();
         for record in self.client.images()? {
-            match self.subjects(&record, selection) {
-                Ok(found) => subjects.extend(found),
-                // That an image is not unpacked, or has none for this platform, is no failure.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => {
-                    report(ImageEvent::Begin { image: record.name, snapshotter: String::new() })?;
-                    failures.tell(error, report)?;
+            let unknown = match self.unpacked(&record, selection) {
+                Ok(found) => {
+                    subjects.extend(found.subjects);
+                    found.unknown
                 }
+                Err(error) => vec![error],
+            };
+            // Of an image that was removed meanwhile its documents are gone, too.
+            let is_removed = || self.client.image(&record.name).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+            if !unknown.is_empty() && !is_removed() {
+                failures.tell_all(&record.name, unknown, report)?;
             }
         }
-        Ok(subjects)
+        match subjects.is_empty() && failures.first.is_none() {
+            true => Err(self.nothing_to_check(selection)?),
+            false => Ok(subjects),
+        }
     }
 
     fn verify_subjects(
@@ -255,7 +195,11 @@ impl Images {
         let mut total = VerifyReport::default();
         for subject in subjects {
             let Subject { image, chain, snapshotter } = subject;
-            report(ImageEvent::Begin { image: image.name.clone(), snapshotter: snapshotter.clone() })?;
+            report(ImageEvent::Begin {
+                image: image.name.clone(),
+                snapshotter: snapshotter.clone(),
+                platform: Some(image.platform.clone()),
+            })?;
             let key = (*chain, snapshotter.as_str());
             // The same layers under another name: told again, not read again.
             if let Some(known) = checked.get(&key) {
@@ -297,7 +241,7 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let mounts = self.mountable(&mut lease, mounts)?;
-        let rootfs = self.rootfs_with(image, unpacking_of(&mounts), cache, progress)?;
+        let rootfs = self.rootfs_with(image, unpacking_of(&mounts, snapshotter), cache, progress)?;
         let (manifest, entries) = spool(|out| rootfs.write_manifest(out))?;
         let root = self.mount(&mounts)?;
         let attribution =
@@ -330,20 +274,20 @@ impl Images {
 
     /// For each damaged layer, the other images that are built on it.
     fn shared(&self, subject: &Subject, damaged: &[Layer]) -> Result<Vec<SharedLayer>> {
-        let others: Vec<Image> = self
-            .client
-            .images()?
-            .iter()
-            .filter(|record| record.name != subject.image.name)
-            .filter_map(|record| Image::resolve(&self.client, record, Some(&subject.image.platform)).ok())
-            .collect();
+        let others: Vec<Image> = self.every_image()?.filter(|image| image.name != subject.image.name).collect();
         let has = |image: &Image, layer: &Layer| image.layers.iter().any(|other| other.chain_id == layer.chain_id);
         let shared = damaged.iter().map(|layer| SharedLayer {
             layer: LayerRef::of(layer),
-            images: others.iter().filter(|image| has(image, layer)).map(|image| image.name.clone()).collect(),
+            images: names_of(others.iter().filter(|image| has(image, layer))),
         });
         Ok(shared.filter(|shared| !shared.images.is_empty()).collect())
     }
+}
+
+/// Their references, each once.
+fn names_of<'a>(images: impl Iterator<Item = &'a Image>) -> Vec<String> {
+    let names: BTreeSet<_> = images.map(|image| image.name.clone()).collect();
+    names.into_iter().collect()
 }
 
 /// Why a subject has no result.
@@ -375,6 +319,20 @@ struct Failures {
 }
 
 impl Failures {
+    /// What of one image cannot be told.
+    fn tell_all(
+        &mut self,
+        image: &str,
+        errors: Vec<Error>,
+        report: &mut dyn FnMut(ImageEvent) -> Result<()>,
+    ) -> Result<()> {
+        for error in errors {
+            report(ImageEvent::Begin { image: image.to_owned(), snapshotter: String::new(), platform: None })?;
+            self.tell(error, report)?;
+        }
+        Ok(())
+    }
+
     fn tell(&mut self, error: Error, report: &mut dyn FnMut(ImageEvent) -> Result<()>) -> Result<()> {
         self.first.get_or_insert_with(|| Error::new(error.kind(), error.to_string()));
         report(ImageEvent::Unchecked(error))

@@ -8,12 +8,14 @@ use std::time::Duration;
 use super::Images;
 use crate::containerd::{ChainId, Lease};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
+use crate::labels;
 use crate::layer::Unpacking;
 use crate::mount::{self, Mount};
 use crate::tree::Root;
 
 /// Label of a view that is made to look at what may be damaged: our own snapshotter does not refuse it.
-const UNVERIFIED: (&str, &str) = ("containerd.io/snapshot/continuity.verify", "off");
+const UNVERIFIED: (&str, &str) = (labels::UNVERIFIED, labels::UNVERIFIED_VALUE);
 
 /// How long a lease outlives a process that was killed. Longer than a check of a large image on a slow disk.
 const LEASE_EXPIRY: Duration = Duration::from_secs(24 * 3600);
@@ -63,11 +65,25 @@ fn needs_mount_manager(mount: &Mount) -> bool {
     mount.kind.contains('/') || mount.kind == "erofs" || mount.options.iter().any(|option| option == "loop")
 }
 
-/// How the layers beneath these mounts were unpacked.
-pub(super) fn unpacking_of(mounts: &[Mount]) -> Unpacking {
-    match mounts.iter().any(|mount| mount.kind == "overlay") {
-        true => Unpacking::Overlay,
-        false => Unpacking::Mounted,
+/// The snapshotter that stacks layers by copying directories. Its mounts are those of any that shows a directory.
+const COPYING: &str = "native";
+
+/// How the layers beneath these mounts of a snapshotter were unpacked.
+pub(super) fn unpacking_of(mounts: &[Mount], snapshotter: &str) -> Unpacking {
+    match mounts.iter().find(|mount| mount.kind == "overlay") {
+        // The mark of an overlay in a user namespace, where containerd unpacks through the mount.
+        Some(overlay) if overlay.options.iter().any(|option| option == "userxattr") => Unpacking::Kernel,
+        Some(_) => Unpacking::Overlay,
+        None if snapshotter == COPYING => Unpacking::Copied,
+        None => Unpacking::Mounted,
+    }
+}
+
+/// How layers of our own snapshotter were unpacked, which runs where containerd does.
+pub(super) fn unpacking_here() -> Unpacking {
+    match host::in_user_namespace() {
+        true => Unpacking::Kernel,
+        false => Unpacking::Overlay,
     }
 }
 

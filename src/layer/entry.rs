@@ -3,6 +3,9 @@
 
 use crate::inode::{FileType, Xattr};
 
+/// The ID that means none: `chown` leaves what it finds.
+pub const NO_ID: u32 = u32::MAX;
+
 /// One entry, as the tar has it: not yet cleaned, not yet known to be harmless.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -10,9 +13,9 @@ pub struct Entry {
     pub name: Vec<u8>,
     /// What it is.
     pub kind: EntryKind,
-    /// Owner.
+    /// Owner; [`NO_ID`] for none.
     pub uid: u32,
-    /// Group.
+    /// Group; [`NO_ID`] for none.
     pub gid: u32,
     /// `st_mode & 0o7777`.
     pub permissions: u32,
@@ -36,4 +39,6 @@ pub enum EntryKind {
     },
     /// A hard link to the entry of this name.
     Link(Vec<u8>),
+    /// PAX records for all that follows. They say nothing, but the name counts as that of any entry.
+    Global,
 }

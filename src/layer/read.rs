@@ -56,7 +56,7 @@ pub fn read(
     thread::scope(|scope| {
         let (full, filled) = sync_channel(WAITING);
         let (empty, emptied) = channel();
-        let inflating = scope.spawn(move || inflate(source, &full, &emptied));
+        let inflating = scope.spawn(move || inflate(source, limits, &full, &emptied));
         let buffers = Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes, progress };
         let parsed = take_apart(buffers, limits, progress, visit);
         // By now the buffers are gone: whoever still fills them stops.
@@ -111,11 +111,12 @@ impl<R: Read> Read for Cancellable<'_, R> {
 /// Fills buffers until the blob ends or nobody takes them; returns the digest of the blob.
 fn inflate(
     source: impl Read,
+    limits: &Limits,
     full: &SyncSender<io::Result<Vec<u8>>>,
     emptied: &Receiver<Vec<u8>>,
 ) -> io::Result<Digest> {
     let mut source = HashingStream::new(source);
-    let mut decoder = Decoder::new(&mut source)?;
+    let mut decoder = Decoder::new(&mut source, limits)?;
     loop {
         let mut buffer = emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
         buffer.clear();

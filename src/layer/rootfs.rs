@@ -2,10 +2,17 @@
 //! Layers, one over the other, as containerd unpacks them.
 //!
 //! [`tree`] is a filesystem in memory with digests for contents; [`unpack`] does to it what containerd does to a
-//! directory, call by call; [`merged`] looks at several of them as overlayfs would; [`recorded`] keeps a layer for
-//! another image.
+//! [`disk`], call by call: a directory, or a mounted overlay ([`overlay_mount`]). [`attributes`] and [`acl`] are what
+//! the kernel makes of attributes, [`copy`] what is copied loses, [`path`] is how names are resolved. [`merged`] looks at several trees as overlayfs
+//! would; [`recorded`] keeps a layer for another image.
 
+mod acl;
+mod attributes;
+mod copy;
+mod disk;
 mod merged;
+mod overlay_mount;
+mod path;
 mod recorded;
 mod tree;
 mod unpack;
@@ -15,11 +22,14 @@ use std::io::{Read, Write};
 pub use self::recorded::Recorded;
 
 use self::merged::Merged;
+use self::overlay_mount::OverlayMount;
 use self::tree::Tree;
-use self::unpack::Unpack;
+use self::unpack::{Unpack, Whiteouts};
 use super::{Entry, EntryKind, Expected, Limits, read};
 use crate::digest::{Digest, Hasher};
 use crate::error::{Error, ErrorKind, Result};
+use crate::host;
+use crate::inode::FileType;
 use crate::layer::read::read_failed;
 use crate::manifest::Resource;
 use crate::tree::Progress;
@@ -33,8 +43,13 @@ pub enum Unpacking {
     /// The first layer into a directory; each further one into an empty directory that becomes the upper layer of an
     /// overlay, with whiteouts as devices: overlayfs, continuity.
     Overlay,
-    /// Each layer into a directory that shows the layers below it: native, btrfs.
+    /// Each layer into a directory that shows the layers below it: btrfs, devmapper.
     Mounted,
+    /// Each layer into a copy of the layers below it, and looked at through a copy as well: native.
+    Copied,
+    /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted, whose
+    /// upper layer the kernel writes.
+    Kernel,
 }
 
 /// What lies at a path of the root filesystem.
@@ -55,12 +70,14 @@ pub struct Rootfs {
     layers: usize,
     /// Entries of all layers so far.
     entries: u64,
+    /// Names of the directories of the present layer, where their times matter.
+    directories: Vec<Vec<u8>>,
 }
 
 impl Rootfs {
     /// No layer yet.
     pub fn new(unpacking: Unpacking, limits: Limits) -> Self {
-        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0 }
+        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0, directories: Vec::new() }
     }
 
     /// Reads one more layer, hashing the files in it.
@@ -76,7 +93,7 @@ impl Rootfs {
             let digest = hash.of(&entry, contents)?;
             self.apply(&entry, digest)
         })?;
-        Ok(())
+        self.end()
     }
 
     /// Adds a layer that was read before.
@@ -85,7 +102,8 @@ impl Rootfs {
     /// As [`Rootfs::add`], but for the blob.
     pub fn add_recorded(&mut self, recorded: &mut Recorded) -> Result<()> {
         self.begin();
-        recorded.replay(&mut |entry, digest| self.apply(&entry, digest))
+        recorded.replay(&mut |entry, digest| self.apply(&entry, digest))?;
+        self.end()
     }
 
     /// How it is unpacked.
@@ -147,10 +165,11 @@ impl Rootfs {
     /// directories carry `trusted.overlay.opaque`. Returns the number of its paths.
     ///
     /// # Errors
-    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`]); what `out` fails with.
+    /// `InvalidInput` if layers have no directory of their own ([`Unpacking::Mounted`], [`Unpacking::Copied`]); what
+    /// `out` fails with.
     pub fn write_layer_manifest(&self, layer: usize, out: impl Write) -> Result<u64> {
         match (self.unpacking, self.trees.get(layer)) {
-            (Unpacking::Overlay, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
+            (Unpacking::Overlay | Unpacking::Kernel, Some(tree)) => Merged::new(std::slice::from_ref(tree)).write(out),
             _ => Err(Error::new(ErrorKind::InvalidInput, format!("layer {layer} has no directory of its own"))),
         }
     }
@@ -160,10 +179,28 @@ impl Rootfs {
     }
 
     fn begin(&mut self) {
-        if self.trees.is_empty() || self.unpacking == Unpacking::Overlay {
+        let is_one_tree = matches!(self.unpacking, Unpacking::Mounted | Unpacking::Copied);
+        if self.trees.is_empty() || !is_one_tree {
             self.trees.push(Tree::new());
         }
         self.layers += 1;
+    }
+
+    /// After the last entry of a layer. Whatever looks at it, looks at a copy where layers are copied.
+    fn end(&mut self) -> Result<()> {
+        let directories = std::mem::take(&mut self.directories);
+        match self.unpacking {
+            Unpacking::Copied => self.trees.iter_mut().for_each(copy::copy),
+            Unpacking::Kernel if self.trees.len() > 1 => self.mounted().touch(&directories)?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The overlay of all layers, with the present one as the upper.
+    fn mounted(&mut self) -> OverlayMount<'_> {
+        let layer = self.layers.saturating_sub(1) as u32;
+        OverlayMount { trees: &mut self.trees, layer }
     }
 
     fn apply(&mut self, entry: &Entry, digest: Option<Digest>) -> Result<()> {
@@ -173,11 +210,28 @@ impl Rootfs {
                 format!("the layers hold more than {} entries (max_entries allows more)", self.limits.entries);
             return Err(Error::new(ErrorKind::InvalidInput, message));
         }
-        let Some((tree, parents)) = self.trees.split_last_mut() else { return Ok(()) };
+        let layer = self.layers.saturating_sub(1) as u32;
+        // In a user namespace containerd makes none, and passes over their entries.
+        let devices = self.unpacking != Unpacking::Kernel && !host::in_user_namespace();
+        if self.unpacking == Unpacking::Kernel && self.trees.len() > 1 {
+            if matches!(&entry.kind, EntryKind::Special { file_type: FileType::Directory, .. }) {
+                self.directories.push(entry.name.clone());
+            }
+            let disk = &mut self.mounted();
+            return Unpack { disk, whiteouts: Whiteouts::Remove, devices, layer }.apply(entry, digest);
+        }
+        let Some((disk, parents)) = self.trees.split_last_mut() else { return Ok(()) };
         // The first layer's mount is a directory, with every snapshotter.
-        let overlay = self.unpacking == Unpacking::Overlay && !parents.is_empty();
-        Unpack { tree, parents, overlay, layer: self.layers - 1 }.apply(entry, digest)
+        let whiteouts = match self.unpacking {
+            Unpacking::Overlay if !parents.is_empty() => Whiteouts::Devices(parents),
+            _ => Whiteouts::Remove,
+        };
+        Unpack { disk, whiteouts, devices, layer }.apply(entry, digest)
     }
+}
+
+fn refused(why: &str) -> Error {
+    Error::new(ErrorKind::InvalidInput, why)
 }
 
 /// Hashes contents, with one buffer for all of them.

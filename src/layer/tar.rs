@@ -59,19 +59,24 @@ impl<R: Read> TarReader<R> {
             self.skip()?;
             let Some(block) = self.header()? else { return Ok(None) };
             let mut header = Header::parse(&block)?;
+            if header.size < 0 && !is_header_only(header.kind) {
+                return Err(broken("a negative size"));
+            }
             match header.kind {
-                // Global records: containerd ignores them.
-                b'g' => self.enter(header.size)?,
+                // To Go an entry of its own, which ends what was said of the next.
+                b'g' => {
+                    let records = Records::parse(&self.special(header.size)?)?;
+                    return Ok(Some((global(header, &records), Contents { tar: self, sparse: None })));
+                }
                 b'x' => records = Records::parse(&self.special(header.size)?)?,
                 b'L' => long_name = Some(until_nul(self.special(header.size)?)),
                 b'K' => long_link = Some(until_nul(self.special(header.size)?)),
                 _ => {
                     records.merge(&mut header)?;
-                    if let Some(name) = long_name {
-                        header.name = name;
-                    }
-                    if let Some(link) = long_link {
-                        header.link = link;
+                    for (long, field) in [(long_name, &mut header.name), (long_link, &mut header.link)] {
+                        if let Some(long) = long.filter(|long| !long.is_empty()) {
+                            *field = long;
+                        }
                     }
                     return self.entry(&block, header, records).map(Some);
                 }
@@ -83,17 +88,18 @@ impl<R: Read> TarReader<R> {
         if header.kind == 0 {
             header.kind = if header.name.ends_with(b"/") { b'5' } else { b'0' };
         }
-        // Types without contents; Go does not read what they claim.
-        let stored = if matches!(header.kind, b'1'..=b'6') { 0 } else { header.size };
-        self.enter(stored)?;
+        self.enter(if is_header_only(header.kind) { 0 } else { header.size })?;
         let fragments = match header.kind {
             b'S' if header.format == Format::Gnu => {
                 Some(Fragments::old_gnu(block, &mut header, |block| self.extension(block))?)
             }
             _ => Fragments::pax(&records, &mut header, |byte| self.map_byte(byte))?,
         };
-        let size = u64::try_from(header.size).map_err(|_| invalid(&header.name, "a negative size"))?;
         let is_file = matches!(header.kind, b'0' | b'7' | b'S');
+        let size = match u64::try_from(header.size) {
+            Err(_) if is_file => return Err(invalid(&header.name, "a negative size")),
+            size => size.unwrap_or_default(),
+        };
         if is_file && size > self.limit {
             return Err(over_limit(self.limit).context(Escaped(&header.name)));
         }
@@ -118,11 +124,12 @@ impl<R: Read> TarReader<R> {
             b'6' => special(FileType::Fifo),
             other => return Err(invalid(&header.name, &format!("entries of type {:?}", char::from(other)))),
         };
+        // An ID is an int to containerd, of which the kernel takes 32 bits.
         let entry = Entry {
             name: header.name,
             kind,
-            uid: owner(header.uid),
-            gid: owner(header.gid),
+            uid: header.uid as u32,
+            gid: header.gid as u32,
             permissions: (header.mode & 0o7777) as u32,
             xattrs: records.take_xattrs(),
         };
@@ -243,12 +250,18 @@ impl<R: Read> Read for Contents<'_, R> {
     }
 }
 
-/// As containerd hands it to lchown: an int, of which the kernel takes 32 bits, and -1 leaves it as it is.
-fn owner(id: i64) -> u32 {
-    match id as u32 {
-        u32::MAX => 0,
-        id => id,
-    }
+/// Types without contents: what they claim is not read.
+fn is_header_only(kind: u8) -> bool {
+    matches!(kind, b'1'..=b'6')
+}
+
+/// All that Go hands over of a global header is the name.
+fn global(header: Header, records: &Records) -> Entry {
+    let name = match records.get("path") {
+        b"" => header.name,
+        path => path.to_vec(),
+    };
+    Entry { name, kind: EntryKind::Global, uid: 0, gid: 0, permissions: 0, xattrs: Vec::new() }
 }
 
 fn until_nul(mut bytes: Vec<u8>) -> Vec<u8> {

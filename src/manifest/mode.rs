@@ -39,14 +39,12 @@ pub struct Mode(u32);
 impl Mode {
     /// Type and `st_mode & 0o7777`. A symlink's permissions are always 0777, as the reference records them.
     pub fn new(file_type: FileType, permissions: u32) -> Self {
+        let permissions = if file_type == FileType::Symlink { PERMISSIONS } else { permissions };
         let mut bits = type_bits(file_type) | permissions & PERMISSIONS;
         for (st, go) in [(0o4000, SETUID), (0o2000, SETGID), (0o1000, STICKY)] {
             if permissions & st != 0 {
                 bits |= go;
             }
-        }
-        if file_type == FileType::Symlink {
-            bits |= PERMISSIONS;
         }
         Self(bits)
     }
@@ -119,7 +117,7 @@ mod tests {
         for kind in FileType::ALL {
             for permissions in 0..=0o7777 {
                 let mode = Mode::new(kind, permissions);
-                let expected = if kind == FileType::Symlink { permissions | 0o777 } else { permissions };
+                let expected = if kind == FileType::Symlink { 0o777 } else { permissions };
                 assert_eq!((mode.file_type(), mode.permissions()), (kind, expected));
                 assert_eq!(Mode::from_bits(mode.bits()), Some(mode));
             }

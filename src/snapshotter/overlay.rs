@@ -23,7 +23,8 @@ use std::sync::{Mutex, PoisonError};
 
 use super::metadata::Stacked;
 use super::{Kind, removal};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Escaped, Result};
+use crate::host;
 use crate::mount::Mount;
 
 /// Mode of the root of a snapshot's files: what a container sees as the mode of `/`.
@@ -53,9 +54,7 @@ impl KernelOptions {
     /// a user namespace, where `trusted.*` can't be written.
     pub(super) fn detect() -> Self {
         let index = Path::new("/sys/module/overlay/parameters/index").exists();
-        // The map of the initial namespace is the whole range. Unreadable: no user namespaces in this kernel.
-        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        Self::new(index, is_user_namespace(&map))
+        Self::new(index, host::in_user_namespace())
     }
 
     fn new(index: bool, user_namespace: bool) -> Self {
@@ -64,14 +63,11 @@ impl KernelOptions {
     }
 }
 
-fn is_user_namespace(uid_map: &str) -> bool {
-    let fields: Vec<&str> = uid_map.split_whitespace().collect();
-    !matches!(fields.as_slice(), [] | ["0", "0", "4294967295"])
-}
-
 /// The directories beneath `snapshots/`.
 pub(super) struct Directories {
     top: PathBuf,
+    /// Empty, and stays so: the lower directory of an overlay whose lower layers are not known yet.
+    empty: PathBuf,
     kernel: KernelOptions,
     /// Numbers whose directories are made ahead. Only who holds the write transaction looks at it.
     ahead: Mutex<Range<u64>>,
@@ -92,8 +88,10 @@ impl Directories {
         }
         let top = root.join("snapshots");
         create_dir(&top, PRIVATE, true)?;
+        let empty = root.join("empty");
+        create_dir(&empty, PRIVATE, true)?;
         require_d_type(root)?;
-        Ok(Self { top, kernel, ahead: Mutex::default() })
+        Ok(Self { top, empty, kernel, ahead: Mutex::default() })
     }
 
     fn dir(&self, id: u64) -> PathBuf {
@@ -129,6 +127,18 @@ impl Directories {
         match new.parents.first() {
             Some(&parent) => give_to_owner_of(&self.fs(parent), &self.fs(id)),
             None => Ok(()),
+        }
+    }
+
+    /// Gives the root of a snapshot that is committed onto a parent the owner that it would have been made with, durably:
+    /// unless its layer has said something about it, which shows in anything but what it was made with.
+    pub(super) fn adopt(&self, parent: u64, own: u64) -> Result<()> {
+        let own = self.fs(own);
+        let made = fs::symlink_metadata(&own).map_err(|error| Error::io("lstat", &own, error))?;
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        match (made.uid(), made.gid(), made.mode() & 0o7777) == (uid, gid, FS_MODE) {
+            true => give_to_owner_of(&self.fs(parent), &own),
+            false => Ok(()),
         }
     }
 
@@ -207,24 +217,31 @@ impl Directories {
         let Stacked { snapshot, parents } = stacked;
         let mount = match (snapshot.kind, parents.as_slice()) {
             (Kind::Committed, _) => {
-                let message = format!("cannot mount snapshot {:?}: it is committed", snapshot.key);
+                let message = format!("cannot mount snapshot {}: it is committed", Escaped(snapshot.key.as_bytes()));
                 return Err(Error::new(ErrorKind::FailedPrecondition, message));
+            }
+            // Into an overlay's upper directory containerd writes whiteouts; into a directory it does not: what the layer
+            // deletes would only be deleted from the layer itself, and be back in the image.
+            (Kind::Active, []) if snapshot.awaits_parent() => {
+                self.overlay(Kind::Active, snapshot.id, &[self.empty.display().to_string()])
             }
             (Kind::Active, []) => bind(&self.fs(snapshot.id), "rw"),
             (Kind::View, []) => bind(&self.fs(snapshot.id), "ro"),
             (Kind::View, [parent]) => bind(&self.fs(*parent), "ro"),
-            (kind, _) => self.overlay(kind, snapshot.id, parents),
+            (kind, _) => {
+                let lower: Vec<String> = parents.iter().map(|&parent| self.fs(parent).display().to_string()).collect();
+                self.overlay(kind, snapshot.id, &lower)
+            }
         };
         Ok(vec![mount])
     }
 
-    fn overlay(&self, kind: Kind, id: u64, parents: &[u64]) -> Mount {
+    fn overlay(&self, kind: Kind, id: u64, lower: &[String]) -> Mount {
         let mut options: Vec<String> = self.kernel.options.iter().map(ToString::to_string).collect();
         if kind == Kind::Active {
             options.push(format!("workdir={}", self.work(id).display()));
             options.push(format!("upperdir={}", self.fs(id).display()));
         }
-        let lower: Vec<String> = parents.iter().map(|&parent| self.fs(parent).display().to_string()).collect();
         options.push(format!("lowerdir={}", lower.join(":")));
         Mount { kind: "overlay".into(), source: "overlay".into(), target: String::new(), options }
     }
@@ -285,89 +302,4 @@ fn require_d_type(root: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::snapshotter::{Labels, Snapshot, Usage};
-
-    fn stacked(kind: Kind, id: u64, parents: Vec<u64>) -> Stacked {
-        let snapshot = Snapshot {
-            id,
-            key: "k".into(),
-            parent: None,
-            kind,
-            labels: Labels::new(),
-            created_at: 0,
-            updated_at: 0,
-            usage: Usage::default(),
-            seal: None,
-        };
-        Stacked { snapshot, parents }
-    }
-
-    fn directories(kernel: KernelOptions) -> Directories {
-        Directories { top: "/r/snapshots".into(), kernel, ahead: Mutex::default() }
-    }
-
-    fn mount(kind: Kind, parents: &[u64]) -> (String, String, String) {
-        let mounts = directories(KernelOptions::default()).mounts(&stacked(kind, 9, parents.to_vec())).unwrap();
-        let [mount] = mounts.as_slice() else { panic!("{mounts:?}") };
-        (mount.kind.clone(), mount.source.clone(), mount.options.join(","))
-    }
-
-    #[test]
-    fn each_shape_has_its_mount() {
-        let bind = |source: &str, options: &str| ("bind".into(), source.into(), options.into());
-        let overlay = |options: &str| ("overlay".into(), "overlay".into(), options.into());
-        assert_eq!(mount(Kind::Active, &[]), bind("/r/snapshots/9/fs", "rw,rbind"));
-        assert_eq!(mount(Kind::View, &[]), bind("/r/snapshots/9/fs", "ro,rbind"));
-        assert_eq!(mount(Kind::View, &[4]), bind("/r/snapshots/4/fs", "ro,rbind"));
-        assert_eq!(mount(Kind::View, &[4, 2]), overlay("lowerdir=/r/snapshots/4/fs:/r/snapshots/2/fs"));
-        let own = "workdir=/r/snapshots/9/work,upperdir=/r/snapshots/9/fs,lowerdir=/r/snapshots/4/fs";
-        assert_eq!(mount(Kind::Active, &[4]), overlay(own));
-        assert_eq!(mount(Kind::Active, &[4, 2]), overlay(&format!("{own}:/r/snapshots/2/fs")));
-    }
-
-    #[test]
-    fn a_layer_is_not_mounted_by_itself() {
-        let error = directories(KernelOptions::default()).mounts(&stacked(Kind::Committed, 9, vec![])).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::FailedPrecondition);
-    }
-
-    #[test]
-    fn kernel_options_come_first_and_only_where_they_belong() {
-        let kernel = KernelOptions::new(true, true);
-        assert_eq!(kernel.options, ["index=off", "userxattr"]);
-        let options = &directories(kernel).mounts(&stacked(Kind::View, 9, vec![4, 2])).unwrap()[0].options;
-        assert_eq!(options[..2], ["index=off", "userxattr"]);
-        assert!(KernelOptions::new(false, false).options.is_empty());
-        assert!(!is_user_namespace("         0          0 4294967295\n"));
-        assert!(!is_user_namespace(""));
-        assert!(is_user_namespace("         0       1000          1\n"));
-    }
-
-    #[test]
-    fn a_stack_of_128_layers_fits_into_a_page() {
-        /// Bytes of mount options that the kernel takes, and what containerd keeps free of them.
-        const LIMIT: usize = 4096 - 512;
-        let parents: Vec<u64> = (1_000_000..1_000_128).rev().collect();
-        let options = &directories(KernelOptions::new(true, false)).mounts(&stacked(Kind::Active, 1_000_128, parents));
-        let options = &options.as_ref().unwrap()[0].options;
-        let lower = options.last().and_then(|option| option.strip_prefix("lowerdir=")).unwrap();
-        assert_eq!(lower.split(':').count(), 128);
-        // containerd changes into the common directory when the options are longer, and mounts relative names.
-        let compact = options.join(",").replace(&format!("={}", lower), "=").len()
-            + lower.split(':').map(|dir| dir.strip_prefix("/r/snapshots/").unwrap().len() + 1).sum::<usize>();
-        assert!(compact < LIMIT, "{compact}");
-    }
-
-    #[test]
-    fn a_root_that_mount_options_cannot_hold_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        for bad in ["a:b", "a,b", "a\\b", "a\"b"] {
-            let root = dir.path().join(bad);
-            fs::create_dir(&root).unwrap();
-            let error = Directories::open(&root, KernelOptions::default()).err().map(|e| e.kind());
-            assert_eq!(error, Some(ErrorKind::InvalidInput), "{bad}");
-        }
-    }
-}
+mod tests;

@@ -1,18 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the snapshotter says about one snapshot.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use super::time::rfc3339;
 use crate::digest::Digest;
-
-/// The caller's labels.
-pub type Labels = BTreeMap<String, String>;
-
-/// Begins the labels that show a seal. They are computed and never stored: a caller's own under this prefix
-/// are dropped, or what it read would come back with an update and outlive the seal.
-pub const SEAL_LABELS: &str = "containerd.io/snapshot/continuity.";
+use crate::key::SnapshotKey;
+use crate::labels::{self, Labels};
 
 /// What a snapshot is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -47,6 +41,9 @@ impl fmt::Display for Kind {
 pub enum SealState {
     /// Its manifest is still to be built.
     Pending,
+    /// What was committed may have been lost before it was sealed: nothing but a comparison with its image proves that
+    /// its files are what they should be. It may have a manifest of what is on the disk, which proves nothing.
+    Unproven,
     /// Its manifest is stored.
     Sealed,
     /// Its files were what the manifest says when they were last checked.
@@ -60,6 +57,7 @@ impl SealState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
+            Self::Unproven => "unproven",
             Self::Sealed => "sealed",
             Self::Verified => "verified",
             Self::Damaged => "damaged",
@@ -105,6 +103,9 @@ pub struct Seal {
     pub state: SealState,
     /// Digest of the layer manifest; none while pending.
     pub manifest: Option<Digest>,
+    /// The image says otherwise than the manifest, and what it says could not be stored yet: the layer is damaged, and
+    /// what the manifest says of its files changes nothing about that.
+    pub contradicted: bool,
     /// Where the manifest comes from.
     pub source: SealSource,
     /// When the files were last found intact: nanoseconds since the epoch.
@@ -113,12 +114,25 @@ pub struct Seal {
 
 impl Seal {
     /// The seal of a snapshot that was just committed.
-    pub const PENDING: Self =
-        Self { state: SealState::Pending, manifest: None, source: SealSource::Disk, verified_at: None };
+    pub const PENDING: Self = Self {
+        state: SealState::Pending,
+        manifest: None,
+        contradicted: false,
+        source: SealSource::Disk,
+        verified_at: None,
+    };
 
-    /// The seal as labels under [`SEAL_LABELS`]: `state`, and `manifest` and `verified-at` (RFC 3339) if known.
+    /// The seal of one that is committed, and that only its image can prove.
+    pub const UNPROVEN: Self = Self { state: SealState::Unproven, ..Self::PENDING };
+
+    /// The manifest that the files are checked against; none if there is none, or if it proves nothing.
+    pub fn proof(&self) -> Option<Digest> {
+        self.manifest.filter(|_| self.state != SealState::Unproven && !self.contradicted)
+    }
+
+    /// The seal as labels under [`labels::SEAL`]: `state`, and `manifest` and `verified-at` (RFC 3339) if known.
     pub fn labels(&self) -> Labels {
-        let label = |name: &str, value: String| (format!("{SEAL_LABELS}{name}"), value);
+        let label = |name: &str, value: String| (format!("{}{name}", labels::SEAL), value);
         let manifest = self.manifest.map(|digest| label("manifest", digest.to_string()));
         let verified_at = self.verified_at.map(|at| label("verified-at", rfc3339(at)));
         [label("state", self.state.to_string())].into_iter().chain(manifest).chain(verified_at).collect()
@@ -158,14 +172,38 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether containerd's unpacker fills it, or was the one that did.
+    pub fn is_unpack(&self) -> bool {
+        SnapshotKey::parse(&self.key).is_some_and(|key| key.is_unpack(self.parent.as_deref(), &self.labels))
+    }
+
+    /// Whether its caller said, before it named the parent, that there will be one.
+    pub(super) fn is_announced(&self) -> bool {
+        self.labels.contains_key(labels::PARENT_CHAIN_ID)
+    }
+
+    /// Whether a layer is unpacked in it that gets its parent by the commit. Its whiteouts need their place before.
+    pub(super) fn awaits_parent(&self) -> bool {
+        self.kind == Kind::Active && self.parent.is_none() && self.is_announced() && self.is_unpack()
+    }
+
     /// The value of a label, one that shows the seal included.
     pub(super) fn label(&self, name: &str) -> Option<String> {
         match self.labels.get(name) {
             Some(value) => Some(value.clone()),
-            None if name.starts_with(SEAL_LABELS) => self.seal?.labels().remove(name),
+            None if name.starts_with(labels::SEAL) => self.seal?.labels().remove(name),
             None => None,
         }
     }
+}
+
+/// Whether its seal is still to be built.
+pub(super) fn is_unsealed(snapshot: &Snapshot) -> bool {
+    snapshot.seal.is_some_and(|seal| match seal.state {
+        SealState::Pending => true,
+        SealState::Unproven => seal.manifest.is_none(),
+        SealState::Sealed | SealState::Verified | SealState::Damaged => false,
+    })
 }
 
 #[cfg(test)]
@@ -179,12 +217,13 @@ mod tests {
             lines.join("\n")
         };
         assert_eq!(text(Seal::PENDING), "containerd.io/snapshot/continuity.state=pending");
+        assert_eq!(text(Seal::UNPROVEN), "containerd.io/snapshot/continuity.state=unproven");
         let manifest = Digest::of(b"");
         let verified = Seal {
             state: SealState::Verified,
             manifest: Some(manifest),
-            source: SealSource::Disk,
             verified_at: Some(1_000_000_000),
+            ..Seal::PENDING
         };
         let expected = format!(
             "containerd.io/snapshot/continuity.manifest={manifest}\n\

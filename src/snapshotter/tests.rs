@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::digest::Digest;
+use crate::key::ChainId;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -26,7 +27,7 @@ impl Fixture {
 
     fn layer(&self, name: &str, parent: Option<&str>) -> Snapshot {
         self.snapshotter.prepare("tmp", parent, Labels::new()).unwrap();
-        self.snapshotter.commit(name, "tmp", Labels::new()).unwrap()
+        self.snapshotter.commit(name, "tmp", None, Labels::new()).unwrap()
     }
 
     /// Names beneath `snapshots/`, but for those made ahead.
@@ -61,20 +62,51 @@ fn every_refusal_has_its_kind() {
     s.prepare("active", Some("layer"), Labels::new()).unwrap();
     s.view("view", Some("layer"), Labels::new()).unwrap();
 
-    for key in ["active", "view", "layer"] {
-        assert_eq!(kind(s.prepare(key, None, Labels::new())), ErrorKind::AlreadyExists, "{key}");
-        assert_eq!(kind(s.view(key, Some("layer"), Labels::new())), ErrorKind::AlreadyExists, "{key}");
+    // Which of two faults is named is containerd's choice: its bolt storage looks for the parent first.
+    for (key, parent, expected) in [
+        ("active", None, ErrorKind::AlreadyExists),
+        ("view", None, ErrorKind::AlreadyExists),
+        ("layer", None, ErrorKind::AlreadyExists),
+        ("active", Some("layer"), ErrorKind::AlreadyExists),
+        ("new", Some("none"), ErrorKind::NotFound),
+        ("active", Some("none"), ErrorKind::NotFound),
+        ("new", Some("active"), ErrorKind::InvalidInput),
+        ("new", Some("view"), ErrorKind::InvalidInput),
+        ("active", Some("active"), ErrorKind::InvalidInput),
+        ("layer", Some("view"), ErrorKind::InvalidInput),
+    ] {
+        assert_eq!(kind(s.prepare(key, parent, Labels::new())), expected, "prepare {key} on {parent:?}");
+        assert_eq!(kind(s.view(key, parent, Labels::new())), expected, "view {key} on {parent:?}");
+        assert_eq!(kind(s.creatable(key, parent)), expected, "{key} on {parent:?}");
     }
-    for (parent, expected) in
-        [("none", ErrorKind::NotFound), ("active", ErrorKind::InvalidInput), ("view", ErrorKind::InvalidInput)]
-    {
-        assert_eq!(kind(s.prepare("new", Some(parent), Labels::new())), expected, "{parent}");
-        assert_eq!(kind(s.view("new", Some(parent), Labels::new())), expected, "{parent}");
+    // Of a commit: the key, the name, the kind, the parent that it has, the parent that it is to get.
+    s.prepare("free", None, Labels::new()).unwrap();
+    f.layer("other", None);
+    for (name, key, parent, expected) in [
+        ("layer", "active", None, ErrorKind::AlreadyExists),
+        ("new", "none", None, ErrorKind::NotFound),
+        ("layer", "none", None, ErrorKind::NotFound),
+        ("layer", "none", Some("none"), ErrorKind::NotFound),
+        ("new", "view", None, ErrorKind::FailedPrecondition),
+        ("new", "layer", None, ErrorKind::FailedPrecondition),
+        ("layer", "view", None, ErrorKind::AlreadyExists),
+        ("active", "active", None, ErrorKind::AlreadyExists),
+        ("new", "view", Some("none"), ErrorKind::FailedPrecondition),
+        ("new", "active", Some("other"), ErrorKind::InvalidInput),
+        ("new", "active", Some("none"), ErrorKind::InvalidInput),
+        ("layer", "active", Some("other"), ErrorKind::AlreadyExists),
+        ("new", "free", Some("none"), ErrorKind::NotFound),
+        ("new", "free", Some("new"), ErrorKind::NotFound),
+        ("new", "free", Some("active"), ErrorKind::FailedPrecondition),
+        ("new", "free", Some("view"), ErrorKind::FailedPrecondition),
+        ("new", "free", Some("free"), ErrorKind::FailedPrecondition),
+        ("layer", "free", Some("none"), ErrorKind::AlreadyExists),
+    ] {
+        let committed = s.commit(name, key, parent, Labels::new());
+        assert_eq!(kind(committed), expected, "commit {key} as {name} onto {parent:?}");
     }
-    assert_eq!(kind(s.commit("layer", "active", Labels::new())), ErrorKind::AlreadyExists);
-    assert_eq!(kind(s.commit("new", "none", Labels::new())), ErrorKind::NotFound);
-    assert_eq!(kind(s.commit("new", "view", Labels::new())), ErrorKind::FailedPrecondition);
-    assert_eq!(kind(s.commit("new", "layer", Labels::new())), ErrorKind::FailedPrecondition);
+    s.remove("free").unwrap();
+    s.remove("other").unwrap();
     assert_eq!(kind(s.mounts("layer")), ErrorKind::FailedPrecondition);
     assert_eq!(kind(s.remove("none")), ErrorKind::NotFound);
     let refused = s.remove("layer").unwrap_err();
@@ -112,7 +144,7 @@ fn a_commit_keeps_the_directory_and_replaces_the_labels() {
     fs::write(s.layer_dir(active.id).join("file"), vec![7; 10_000]).unwrap();
     assert_eq!(s.usage("active").unwrap().inodes, 2);
 
-    let layer = s.commit("layer", "active", labels(&[("b", "2")])).unwrap();
+    let layer = s.commit("layer", "active", None, labels(&[("b", "2")])).unwrap();
     assert_eq!((layer.id, layer.kind, layer.seal), (active.id, Kind::Committed, Some(Seal::PENDING)));
     assert_eq!((layer.labels.clone(), layer.created_at), (labels(&[("b", "2")]), layer.updated_at));
     assert_eq!(s.stat("layer").unwrap(), layer);
@@ -165,7 +197,7 @@ fn a_label_of_4096_bytes_is_the_longest() {
     s.prepare("a", None, labels(&[("k", &long)])).unwrap();
     let longer = labels(&[("kk", &long)]);
     assert_eq!(kind(s.prepare("b", None, longer.clone())), ErrorKind::InvalidInput);
-    assert_eq!(kind(s.commit("b", "a", longer.clone())), ErrorKind::InvalidInput);
+    assert_eq!(kind(s.commit("b", "a", None, longer.clone())), ErrorKind::InvalidInput);
     assert_eq!(kind(s.update("a", longer, &[])), ErrorKind::InvalidInput);
 }
 
@@ -175,7 +207,7 @@ fn a_seal_is_never_a_stored_label() {
     let s = &f.snapshotter;
     let shown = labels(&[("containerd.io/snapshot/continuity.state", "sealed"), ("mine", "1")]);
     s.prepare("active", None, shown.clone()).unwrap();
-    let layer = s.commit("layer", "active", shown.clone()).unwrap();
+    let layer = s.commit("layer", "active", None, shown.clone()).unwrap();
     assert_eq!(layer.labels, labels(&[("mine", "1")]));
     let mask = ["labels.containerd.io/snapshot/continuity.state".to_owned(), "labels.mine".to_owned()];
     assert_eq!(s.update("layer", shown, &mask).unwrap().labels, labels(&[("mine", "1")]));
@@ -372,7 +404,7 @@ fn victim(root: &Path) -> Result<()> {
         s.prepare(&active, None, Labels::new())?;
         println!("\n+{active}");
         println!("\n-{active}");
-        s.commit(&layer, &active, Labels::new())?;
+        s.commit(&layer, &active, None, Labels::new())?;
         println!("\n+{layer}");
         if i % 3 == 0 {
             println!("\n-{layer}");
@@ -461,7 +493,7 @@ fn a_disk_that_was_full_is_used_again_once_it_has_space() {
     let disk = SmallDisk::new("size=8m");
     let s = Snapshotter::open(&disk.0.path().join("root")).unwrap();
     s.prepare("tmp", None, Labels::new()).unwrap();
-    let layer = s.commit("layer", "tmp", Labels::new()).unwrap();
+    let layer = s.commit("layer", "tmp", None, Labels::new()).unwrap();
 
     let fill = disk.0.path().join("fill");
     let mut file = fs::File::create(&fill).unwrap();
@@ -489,4 +521,110 @@ fn a_stray_file_does_not_stop_the_cleanup() {
     std::os::unix::fs::symlink("/", top.join("link")).unwrap();
     f.snapshotter.cleanup().unwrap();
     assert!(f.directories().is_empty(), "{:?}", f.directories());
+}
+
+/// The labels of an unpacking that gets its parent by its commit, and its key.
+fn side_by_side(number: u64, below: Digest, diff: &str) -> (String, String, Labels) {
+    let (below, diff) = (ChainId(below), Digest::of(diff.as_bytes()));
+    let chain = ChainId::of(Some(below), diff);
+    let announced = labels(&[
+        (labels::TARGET, &chain.to_string()),
+        (labels::DIFF_ID, &diff.to_string()),
+        (labels::PARENT_CHAIN_ID, &below.to_string()),
+    ]);
+    (format!("default/{number}/extract-{number}-abcd {chain}"), format!("default/{number}/{chain}"), announced)
+}
+
+#[test]
+fn layers_unpacked_side_by_side_are_stacked_by_their_commits() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let bottom = Digest::of(b"bottom");
+    let (key, name, labels) = side_by_side(3, bottom, "top");
+    let mounts = s.prepare(&key, None, labels.clone()).unwrap();
+    assert_eq!(s.mounts(&key).unwrap(), mounts, "asked again, the same");
+    let top = s.stat(&key).unwrap();
+    let option = |name: &str| mounts[0].options.iter().find_map(|option| option.strip_prefix(name)).map(PathBuf::from);
+    assert_eq!((mounts.len(), mounts[0].kind.as_str()), (1, "overlay"));
+    assert_eq!(option("upperdir="), Some(s.layer_dir(top.id)));
+    assert!(option("workdir=").is_some_and(|dir| dir.is_dir()));
+    assert_eq!(fs::read_dir(option("lowerdir=").unwrap()).unwrap().count(), 0);
+
+    // The layer below comes later, and belongs to somebody else.
+    let parent = format!("default/1/{bottom}");
+    s.prepare("bottom", None, Labels::new()).unwrap();
+    std::os::unix::fs::chown(s.layer_dir(s.stat("bottom").unwrap().id), Some(1000), Some(1001)).unwrap();
+    s.commit(&parent, "bottom", None, Labels::new()).unwrap();
+    let owner = || fs::metadata(s.layer_dir(top.id)).map(|found| (found.uid(), found.gid())).unwrap();
+    assert_eq!(owner(), (0, 0));
+    let layer = s.commit(&name, &key, Some(&parent), labels).unwrap();
+    assert_eq!((layer.id, layer.parent.as_deref(), layer.seal), (top.id, Some(parent.as_str()), Some(Seal::PENDING)));
+    assert_eq!(owner(), (1000, 1001), "as if it had been made on its parent");
+    let view = s.view("view", Some(&name), Labels::new()).unwrap();
+    let lower: Vec<_> = [layer.id, s.stat(&parent).unwrap().id].map(|id| s.layer_dir(id).display().to_string()).into();
+    assert_eq!(view[0].options.last(), Some(&format!("lowerdir={}", lower.join(":"))));
+    assert_eq!(kind(s.remove(&parent)), ErrorKind::FailedPrecondition);
+}
+
+#[test]
+fn a_root_that_its_layer_describes_keeps_its_owner_and_mode() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let parent = f.layer("parent", None);
+    std::os::unix::fs::chown(s.layer_dir(parent.id), Some(1000), Some(1000)).unwrap();
+    for (name, mode, expected) in [("said", 0o700, 0), ("unsaid", 0o755, 1000)] {
+        s.prepare(name, None, Labels::new()).unwrap();
+        let dir = s.layer_dir(s.stat(name).unwrap().id);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(mode)).unwrap();
+        s.commit(&format!("{name} layer"), name, Some("parent"), Labels::new()).unwrap();
+        let found = fs::metadata(&dir).unwrap();
+        assert_eq!((found.uid(), found.mode() & 0o7777), (expected, mode), "{name}");
+    }
+}
+
+/// containerd 2.2 names the parent by the commit and does not announce it: whiteouts had no place, and only the image
+/// can say whether there were any.
+#[test]
+fn a_layer_that_came_to_its_parent_unannounced_is_unproven() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    let bottom = Digest::of(b"bottom");
+    let parent = format!("default/1/{bottom}");
+    f.layer(&parent, None);
+    for (number, gone, expected) in [
+        (2, &[labels::PARENT_CHAIN_ID, labels::DIFF_ID][..], Seal::UNPROVEN),
+        (3, &[labels::DIFF_ID][..], Seal::PENDING),
+    ] {
+        let (key, name, mut labels) = side_by_side(number, bottom, "top");
+        labels.retain(|label, _| !gone.contains(&label.as_str()));
+        s.prepare(&key, None, labels.clone()).unwrap();
+        assert_eq!(s.commit(&name, &key, Some(&parent), labels).unwrap().seal, Some(expected), "{number}");
+    }
+    s.prepare("built", None, Labels::new()).unwrap();
+    let built = s.commit("built layer", "built", Some(&parent), Labels::new()).unwrap();
+    assert_eq!(built.seal, Some(Seal::PENDING), "who says what it is by itself");
+}
+
+#[test]
+fn the_parent_that_it_has_may_be_named_again() {
+    let f = fixture();
+    let s = &f.snapshotter;
+    f.layer("parent", None);
+    for (active, parent) in [("same", Some("parent")), ("none", None)] {
+        s.prepare(active, Some("parent"), Labels::new()).unwrap();
+        let layer = s.commit(&format!("{active} layer"), active, parent, Labels::new()).unwrap();
+        assert_eq!(layer.parent.as_deref(), Some("parent"));
+    }
+}
+
+#[test]
+fn a_clean_stop_is_known_and_ends_all_changes() {
+    let f = fixture();
+    let root = f.root();
+    f.layer("layer", None);
+    f.snapshotter.close().unwrap();
+    assert_eq!(kind(f.snapshotter.prepare("late", None, Labels::new())), ErrorKind::Unavailable);
+    assert_eq!(f.snapshotter.stat("layer").unwrap().seal, Some(Seal::PENDING), "it can still be asked");
+    drop(f.snapshotter);
+    assert_eq!(Snapshotter::open(&root).unwrap().stat("layer").unwrap().seal, Some(Seal::PENDING));
 }

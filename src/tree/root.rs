@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, ResolveFlags, openat, openat2, readlinkat};
 use rustix::io::Errno;
 
 use super::inode::Metadata;
@@ -139,6 +139,40 @@ impl Root {
         }
     }
 
+    /// Target of the symlink at a path; none if nothing lies there, or something else.
+    ///
+    /// # Errors
+    /// As [`Root::metadata`].
+    pub fn read_link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let (parent, name) = match self.parent(path) {
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Escape) => return Ok(None),
+            parent => parent?,
+        };
+        match readlinkat(&parent, name, Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+            Err(errno) => Err(Error::io("readlinkat", Path::new(OsStr::from_bytes(path)), errno)),
+        }
+    }
+
+    /// Names in the directory at a path, in no order.
+    ///
+    /// # Errors
+    /// As [`Root::parent`].
+    pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let failed = |errno| Error::io("getdents64", Path::new(OsStr::from_bytes(path)), errno);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat(self.directory(path)?, c".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in Dir::new(directory).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
+            if !matches!(name.as_slice(), b"." | b"..") {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
     /// Opens a directory beneath the root, as a handle to resolve from (`O_PATH`).
     ///
     /// # Errors
@@ -157,24 +191,6 @@ impl Root {
             rest = &rest[taken..];
         }
         Ok(fd)
-    }
-
-    /// The names in a directory beneath the root, in no order.
-    ///
-    /// # Errors
-    /// As [`Root::parent`].
-    pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let failed = |e: Errno| Error::io("readdir", Path::new(OsStr::from_bytes(path)), e);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let directory = openat(self.directory(path)?, c".", flags, Mode::empty()).map_err(failed)?;
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::new(directory).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_bytes().to_vec();
-            if !matches!(name.as_slice(), b"." | b"..") {
-                names.push(name);
-            }
-        }
-        Ok(names)
     }
 
     fn resolve(&self, dir: BorrowedFd<'_>, path: &[u8]) -> Result<OwnedFd, Errno> {

@@ -29,8 +29,27 @@ pub enum Outcome {
     Intact,
     /// They are not.
     Damaged(Damage),
-    /// It could not be found out, for this reason.
-    Unchecked(String),
+    /// It could not be found out.
+    Unchecked {
+        /// Why.
+        reason: String,
+        /// `Corrupt` if what the files are checked against has rotted, else `FailedPrecondition`.
+        kind: ErrorKind,
+    },
+    /// It was given up: the daemon is stopping, or the layer is gone.
+    Stopped,
+}
+
+impl Outcome {
+    /// What it means that a check ended with an error.
+    pub fn of(error: &Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::Cancelled => return Self::Stopped,
+            ErrorKind::Corrupt => ErrorKind::Corrupt,
+            _ => ErrorKind::FailedPrecondition,
+        };
+        Self::Unchecked { reason: error.to_string(), kind }
+    }
 }
 
 /// The first findings of a layer, and how many there are.
@@ -73,7 +92,34 @@ pub fn check(inner: &Inner, layer: &Snapshot, progress: &Progress) -> Outcome {
     match verified {
         Ok(VerifyReport { findings: 0, .. }) => Outcome::Intact,
         Ok(_) => Outcome::Damaged(damage),
-        Err(error) => Outcome::Unchecked(error.to_string()),
+        Err(error) => Outcome::of(&error),
+    }
+}
+
+/// Damage that images told of while what they say could not be stored as the seal, by the layer's number. It is
+/// recorded as well, if it can be; this holds also on a disk that takes nothing.
+#[derive(Default)]
+pub struct Contradictions(Mutex<HashMap<u64, Damage>>);
+
+impl Contradictions {
+    /// Until [`Contradictions::settled`], the layer is damaged.
+    pub fn found(&self, id: u64, damage: Damage) {
+        lock(&self.0).insert(id, damage);
+    }
+
+    /// The seal is what the image says, or the image agrees with it.
+    pub fn settled(&self, id: u64) {
+        lock(&self.0).remove(&id);
+    }
+
+    /// The damage, if there is any.
+    pub fn get(&self, id: u64) -> Option<Damage> {
+        lock(&self.0).get(&id).cloned()
+    }
+
+    /// Keeps only the layers that there still are.
+    pub fn retain(&self, ids: &HashSet<u64>) {
+        lock(&self.0).retain(|id, _| ids.contains(id));
     }
 }
 
@@ -82,8 +128,8 @@ pub fn check(inner: &Inner, layer: &Snapshot, progress: &Progress) -> Outcome {
 /// usable manifest is no longer called verified.
 ///
 /// # Errors
-/// `FailedPrecondition` if the layer has no seal yet; `NotFound` if it, or its manifest, is gone; `InvalidManifest`
-/// if the manifest is damaged; else as [`ops::verify`].
+/// `FailedPrecondition` if the layer has no seal that proves anything; `NotFound` if it is gone; `Corrupt` if its
+/// manifest is gone or damaged; else as [`ops::verify`].
 pub fn verify(
     inner: &Inner,
     layer: &Snapshot,
@@ -92,6 +138,12 @@ pub fn verify(
     report: &mut dyn FnMut(Finding) -> Result<()>,
 ) -> Result<VerifyReport> {
     let began = Instant::now();
+    if let Some(damage) = inner.contradictions.get(layer.id) {
+        for finding in &damage.first {
+            report(finding.clone())?;
+        }
+        return Ok(VerifyReport { entries: damage.count, bytes: 0, findings: damage.count });
+    }
     let (seal, manifest) = sealed(layer)?;
     let manifest = inner.store.read(&manifest).or_else(|error| Err(without_manifest(inner, layer, began, error)?))?;
     let done = match open(inner, layer)? {
@@ -154,7 +206,7 @@ fn open(inner: &Inner, layer: &Snapshot) -> Result<Option<Root>> {
 /// # Errors
 /// `NotFound` if the layer was removed meanwhile, and its manifest with it.
 fn without_manifest(inner: &Inner, layer: &Snapshot, began: Instant, error: Error) -> Result<Error> {
-    if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidManifest) {
+    if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) {
         return Ok(error);
     }
     // Asked for anew: another check may have found damage since the caller read it.
@@ -167,7 +219,7 @@ fn without_manifest(inner: &Inner, layer: &Snapshot, began: Instant, error: Erro
         "{error}; nothing is left to hold the layer against: remove the images and containers that use it and \
          unpack it again"
     );
-    Ok(Error::new(error.kind(), message))
+    Ok(Error::new(ErrorKind::Corrupt, message))
 }
 
 /// What was found out stays true if it could not be written down, because the disk is full, say; but of a layer
@@ -197,7 +249,7 @@ impl Recorded {
         if last.get(&layer.id).is_some_and(|newer| *newer > began) {
             return Ok(());
         }
-        if let Some(current) = now.seal.filter(|current| current.manifest == seal.manifest) {
+        if let Some(current) = now.seal.filter(|current| current.proof() == seal.manifest) {
             let seal = Seal { state: seal.state, verified_at: seal.verified_at, ..current };
             snapshotter.set_seal(&layer.key, layer.id, seal)?;
             last.insert(layer.id, began);
@@ -234,13 +286,21 @@ impl Recorded {
     }
 }
 
+/// The seal of a layer, and the manifest that its files are checked against.
+///
+/// # Errors
+/// `FailedPrecondition`, saying why there is none.
 fn sealed(layer: &Snapshot) -> Result<(Seal, Digest)> {
-    let not_yet = || {
-        let message = format!("snapshot {}: its seal is still pending: try again", Escaped(layer.key.as_bytes()));
-        Error::new(ErrorKind::FailedPrecondition, message)
+    let why = match layer.seal {
+        Some(Seal { contradicted: true, .. }) => "it is damaged, as its image says, which could not be stored yet",
+        Some(Seal { state: SealState::Unproven, .. }) => "nothing but its image can prove what it holds",
+        Some(seal) if seal.manifest.is_some() => "",
+        _ => "its seal is still pending: try again",
     };
-    let seal = layer.seal.ok_or_else(not_yet)?;
-    Ok((seal, seal.manifest.ok_or_else(not_yet)?))
+    let unsealed =
+        || Error::new(ErrorKind::FailedPrecondition, format!("snapshot {}: {why}", Escaped(layer.key.as_bytes())));
+    let seal = layer.seal.ok_or_else(unsealed)?;
+    Ok((seal, seal.proof().ok_or_else(unsealed)?))
 }
 
 #[cfg(test)]

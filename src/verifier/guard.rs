@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
 
+use crate::error::{Error, ErrorKind};
 use crate::snapshotter::Snapshot;
 use crate::tree::Progress;
 use crate::verifier::check::Outcome;
@@ -87,7 +88,7 @@ impl Flights {
             began: AtomicBool::new(false),
         });
         if state.stopping {
-            flight.land(Outcome::Unchecked("the daemon is stopping".into()));
+            flight.land(Outcome::Stopped);
             return Ticket { flight, stale: false };
         }
         state.by_id.insert(id, Arc::clone(&flight));
@@ -101,7 +102,7 @@ impl Flights {
         while let Some(flight) = self.next() {
             let outcome =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| check(&flight.layer, &flight.progress)))
-                    .unwrap_or_else(|_| Outcome::Unchecked("the check panicked".into()));
+                    .unwrap_or_else(|_| Outcome::of(&Error::new(ErrorKind::Io, "the check panicked")));
             // Out of the table first: who comes now wants a check that begins now.
             lock(&self.state).by_id.remove(&flight.layer.id);
             flight.land(outcome);
@@ -121,7 +122,7 @@ impl Flights {
         state.stopping = true;
         for flight in std::mem::take(&mut state.queue) {
             state.by_id.remove(&flight.layer.id);
-            flight.land(Outcome::Unchecked("the daemon is stopping".into()));
+            flight.land(Outcome::Stopped);
         }
         for flight in state.by_id.values() {
             flight.progress.cancel();
@@ -256,13 +257,13 @@ mod tests {
                     while progress.check().is_ok() {
                         std::thread::sleep(Duration::from_millis(1));
                     }
-                    Outcome::Unchecked("cancelled".into())
+                    Outcome::of(&progress.check().unwrap_err())
                 })
             });
             let all: Vec<_> = (0..3).map(|id| flights.join(layer(id)).flight).collect();
             flights.stop();
             for flight in all.into_iter().chain([flights.join(layer(9)).flight]) {
-                assert!(matches!(flight.wait(Instant::now() + LONG), Some(Outcome::Unchecked(_))));
+                assert!(matches!(flight.wait(Instant::now() + LONG), Some(Outcome::Stopped)));
             }
         });
     }

@@ -3,31 +3,29 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::RepairOptions;
+use crate::key::SnapshotKey;
 use crate::snapshotter::{SealSource, Snapshot};
-use crate::verifier::explain::name_in_containerd;
+use crate::verifier::backoff::{Backoff, Retry};
 use crate::verifier::{Inner, Repair, check, lock};
 
-/// Wait after a repair that failed; doubles with each failure: whoever wants the layer asks again and again.
-const RETRY_FIRST: Duration = Duration::from_secs(5);
-
-/// The longest wait.
-const RETRY_LAST: Duration = Duration::from_secs(300);
+/// Whoever wants a layer whose repair failed asks again and again.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(5), last: Duration::from_secs(300) };
 
 /// Layers that are to be repaired, or could not be, by number.
 #[derive(Default)]
 pub struct Repairs(Mutex<HashMap<u64, Repairing>>);
 
 enum Repairing {
-    /// Asked for; the layer's key, and the wait after the failure before.
-    Asked(String, Option<Duration>),
+    /// Asked for; the layer's key, and the failure before.
+    Asked(String, Option<Retry>),
     /// It is being done.
     Running,
-    /// It failed for this reason; asked for again, it is tried again after the wait.
-    Failed { reason: String, at: Instant, wait: Duration },
+    /// It failed for this reason; asked for again, it is tried again once that is due.
+    Failed { reason: String, retry: Retry },
 }
 
 impl Repairs {
@@ -50,13 +48,13 @@ impl Inner {
             return;
         }
         let mut repairs = lock(&self.repairs.0);
-        let wait = match repairs.get(&layer.id) {
+        let before = match repairs.get(&layer.id) {
             Some(Repairing::Asked(..) | Repairing::Running) => return,
-            Some(Repairing::Failed { at, wait, .. }) if at.elapsed() < *wait => return,
-            Some(Repairing::Failed { wait, .. }) => Some(*wait),
+            Some(Repairing::Failed { retry, .. }) if !retry.is_due() => return,
+            Some(Repairing::Failed { retry, .. }) => Some(*retry),
             None => None,
         };
-        repairs.insert(layer.id, Repairing::Asked(layer.key.clone(), wait));
+        repairs.insert(layer.id, Repairing::Asked(layer.key.clone(), before));
         drop(repairs);
         self.bell.ring();
     }
@@ -73,14 +71,14 @@ impl Inner {
     }
 
     /// The next repair that was asked for.
-    fn next_repair(&self) -> Option<(u64, String, Option<Duration>)> {
+    fn next_repair(&self) -> Option<(u64, String, Option<Retry>)> {
         let mut repairs = lock(&self.repairs.0);
-        let (id, key, wait) = repairs.iter().find_map(|(id, repairing)| match repairing {
-            Repairing::Asked(key, wait) => Some((*id, key.clone(), *wait)),
+        let (id, key, before) = repairs.iter().find_map(|(id, repairing)| match repairing {
+            Repairing::Asked(key, before) => Some((*id, key.clone(), *before)),
             _ => None,
         })?;
         repairs.insert(id, Repairing::Running);
-        Some((id, key, wait))
+        Some((id, key, before))
     }
 }
 
@@ -90,7 +88,7 @@ impl Inner {
 /// None: each failure is logged.
 pub fn run(inner: &Inner) -> Result<()> {
     while !inner.bell.stopping()
-        && let Some((id, key, wait)) = inner.next_repair()
+        && let Some((id, key, before)) = inner.next_repair()
     {
         let repaired = repair(inner, id, &key);
         let mut repairs = lock(&inner.repairs.0);
@@ -98,8 +96,8 @@ pub fn run(inner: &Inner) -> Result<()> {
             Ok(()) => drop(repairs.remove(&id)),
             Err(error) => {
                 log::error!("snapshot {} could not be repaired: {error}", Escaped(key.as_bytes()));
-                let wait = wait.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_LAST));
-                repairs.insert(id, Repairing::Failed { reason: error.to_string(), at: Instant::now(), wait });
+                let retry = RETRY.after(before.as_ref());
+                repairs.insert(id, Repairing::Failed { reason: error.to_string(), retry });
             }
         }
     }
@@ -108,7 +106,8 @@ pub fn run(inner: &Inner) -> Result<()> {
 
 fn repair(inner: &Inner, id: u64, key: &str) -> Result<()> {
     let snapshot = inner.snapshotter.stat(key)?;
-    let Some((namespace, chain)) = name_in_containerd(key).filter(|_| snapshot.id == id) else { return Ok(()) };
+    let named = SnapshotKey::parse(key).filter(|_| snapshot.id == id);
+    let Some((namespace, chain)) = named.and_then(|key| Some((key.namespace, key.chain_id()?))) else { return Ok(()) };
     let progress = inner.bell.begin(key);
     let options = RepairOptions { root: inner.root.clone(), dry_run: false, force: false };
     let images = inner.images(namespace)?;

@@ -7,27 +7,30 @@
 //!
 //! A seal from the disk says what the layer was when it was sealed, not when it was committed. The layer's
 //! filesystem is synced first, so what is sealed is what a crash leaves. One window remains: a commit does not wait
-//! for the files, so a crash (or a change by somebody else) between commit and seal may lose contents, and what the
-//! disk holds then becomes the seal. Who starts after that is told which snapshots it may concern.
+//! for the files, so a power cut between commit and seal may lose contents. A start that may follow one makes such
+//! layers unproven (see [`crate::snapshotter`]): what the disk holds then is written down, but it is no seal before an
+//! image has said the same. A change by somebody else in that window is found by that comparison, too, but later.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::ops::{self, BuildOptions};
-use crate::snapshotter::{Kind, Seal, SealSource, SealState, Snapshot, Snapshotter};
+use crate::snapshotter::{Kind, Seal, SealState, Snapshot, Snapshotter};
 use crate::sys::memory;
 use crate::tree::{Progress, Root};
+use crate::verifier::backoff::{Backoff, Retry};
 use crate::verifier::explain::Explainer;
 use crate::verifier::{Inner, lock, mend};
 
-/// Wait before a failed seal is tried again; doubles with each failure.
-const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// A disk that was full should not need a restart of the daemon.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(300) };
 
-/// The longest wait: a disk that was full should not need a restart of the daemon.
-const RETRY_LAST: Duration = Duration::from_secs(300);
+/// Failures of a seal, one after the other, after which its layer counts as one that cannot be checked: until then it
+/// is pending, and pending layers are used. The first may be a matter of a moment.
+const FAILURES_PENDING: u32 = 1;
 
 /// How long no commit must come, and no layer be unpacked, before sealing begins: while an image is unpacked, its layers
 /// should not be read by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
@@ -36,9 +39,6 @@ const QUIET: Duration = Duration::from_secs(1);
 /// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed, nor must an unpacking
 /// that was given up and not collected yet.
 const QUIET_LAST: Duration = Duration::from_secs(30);
-
-/// Begins what containerd calls the snapshot that it unpacks a layer in.
-const UNPACKING: &str = "extract-";
 
 /// What the worker is told from outside.
 #[derive(Default)]
@@ -90,10 +90,11 @@ impl Bell {
     }
 
     /// After a ring: returns once the bell was quiet for [`QUIET`] and nobody is `busy`, at the latest after
-    /// [`QUIET_LAST`].
-    fn settle(&self, busy: impl Fn() -> bool) {
+    /// [`QUIET_LAST`], and at once if it is `urgent`.
+    fn settle(&self, busy: impl Fn() -> bool, urgent: impl Fn() -> bool) {
         let last = Instant::now() + QUIET_LAST;
-        while !self.stopping() && Instant::now() < last && (self.wait(Some(Instant::now() + QUIET)) || busy()) {}
+        let is_over = || self.stopping() || urgent() || Instant::now() >= last;
+        while !is_over() && (self.wait(Some(Instant::now() + QUIET)) || busy()) {}
     }
 
     /// Returns when the bell rings, or at `until`; tells whether it rang.
@@ -113,82 +114,85 @@ impl Bell {
     }
 }
 
-/// When a job that failed is due again.
-struct Retry {
-    due: Instant,
-    wait: Duration,
-}
-
-/// Says which seals a stop or a crash left pending. Call it before anything can be committed.
-///
-/// # Errors
-/// The metadata could not be read.
-pub fn warn_of_left_over(snapshotter: &Snapshotter) -> Result<()> {
-    for snapshot in snapshotter.pending()? {
-        let key = Escaped(snapshot.key.as_bytes());
-        log::warn!("snapshot {key} was not sealed before the daemon stopped: its seal says what is on the disk now");
-    }
-    Ok(())
-}
-
 /// Whether containerd is unpacking a layer.
 fn is_unpacking(snapshotter: &Snapshotter) -> bool {
-    let unpacks = |snapshot: &Snapshot| {
-        // `<namespace>/<number>/<name>`
-        let name = snapshot.key.splitn(3, '/').nth(2).unwrap_or(&snapshot.key);
-        snapshot.kind == Kind::Active && name.starts_with(UNPACKING)
-    };
+    let unpacks = |snapshot: &Snapshot| snapshot.kind == Kind::Active && snapshot.is_unpack();
     snapshotter.list(&[]).is_ok_and(|snapshots| snapshots.iter().any(unpacks))
 }
 
+/// Failed seals by the number of the snapshot.
+type Retries = HashMap<u64, Retry>;
+
 /// Runs until [`Bell::stop`].
 pub fn run(inner: &Inner) {
-    let mut retries = HashMap::new();
+    let mut retries = Retries::new();
     let mut explainer = Explainer::default();
     while !inner.bell.stopping() {
+        inner.requests.answer(|wanted| logged(caught(|| answer(inner, wanted, &mut retries, &mut explainer))));
         let sealing = seal_pending(inner, &mut retries);
+        if inner.requests.are_there() {
+            continue;
+        }
         let explaining = caught(|| Ok(explainer.run(inner))).unwrap_or_default();
         logged(caught(|| mend::run(inner)));
         memory::trim();
         if inner.bell.wait(sealing.into_iter().chain(explaining).min()) {
-            inner.bell.settle(|| is_unpacking(&inner.snapshotter));
+            inner.bell.settle(|| is_unpacking(&inner.snapshotter), || inner.requests.are_there());
             explainer.hurry();
         }
     }
 }
 
+/// Does what can be done for layers that somebody waits for, whatever was to be done next.
+fn answer(inner: &Inner, wanted: &HashSet<u64>, retries: &mut Retries, explainer: &mut Explainer) -> Result<()> {
+    for snapshot in inner.snapshotter.pending()?.iter().filter(|snapshot| wanted.contains(&snapshot.id)) {
+        if inner.bell.stopping() {
+            return Ok(());
+        }
+        seal_once(inner, snapshot, retries);
+    }
+    explainer.answer(inner, wanted)
+}
+
 /// Seals what is pending and due; says when to look again even if no bell rings.
-fn seal_pending(inner: &Inner, retries: &mut HashMap<u64, Retry>) -> Option<Instant> {
+fn seal_pending(inner: &Inner, retries: &mut Retries) -> Option<Instant> {
     let pending = match inner.snapshotter.pending() {
         Ok(pending) => pending,
         Err(error) => {
             log::error!("seal: the pending snapshots cannot be listed: {error}");
-            return Some(Instant::now() + RETRY_LAST);
+            return Some(Instant::now() + RETRY.last);
         }
     };
     retries.retain(|id, _| pending.iter().any(|snapshot| snapshot.id == *id));
     for snapshot in &pending {
-        if inner.bell.stopping() {
+        if inner.bell.stopping() || inner.requests.are_there() {
             break;
         }
-        let wait = retries.get(&snapshot.id).map(|retry| retry.wait);
-        if retries.get(&snapshot.id).is_some_and(|retry| retry.due > Instant::now()) {
-            continue;
-        }
-        match caught(|| seal_or_skip(inner, snapshot)) {
-            Ok(()) => {
-                retries.remove(&snapshot.id);
-            }
-            Err(error) if error.kind() == ErrorKind::Cancelled && inner.bell.stopping() => break,
-            Err(error) => {
-                let wait = wait.map_or(RETRY_FIRST, |wait| (wait * 2).min(RETRY_LAST));
-                let key = Escaped(snapshot.key.as_bytes());
-                log::error!("seal: snapshot {key} is not sealed, trying again in {} s: {error}", wait.as_secs());
-                retries.insert(snapshot.id, Retry { due: Instant::now() + wait, wait });
-            }
+        if retries.get(&snapshot.id).is_none_or(Retry::is_due) {
+            seal_once(inner, snapshot, retries);
         }
     }
     retries.values().map(|retry| retry.due).min()
+}
+
+/// Tries to seal a snapshot, and notes what came of it.
+fn seal_once(inner: &Inner, snapshot: &Snapshot, retries: &mut Retries) {
+    match caught(|| seal_or_skip(inner, snapshot)) {
+        Ok(()) => {
+            retries.remove(&snapshot.id);
+            inner.requests.succeeded(snapshot.id);
+        }
+        Err(error) if error.kind() == ErrorKind::Cancelled && inner.bell.stopping() => {}
+        Err(error) => {
+            let retry = RETRY.after(retries.get(&snapshot.id));
+            let key = Escaped(snapshot.key.as_bytes());
+            log::error!("seal: snapshot {key} is not sealed, trying again in {} s: {error}", retry.wait.as_secs());
+            if retry.failures > FAILURES_PENDING {
+                inner.requests.failed(snapshot.id, format!("it cannot be sealed: {error}"));
+            }
+            retries.insert(snapshot.id, retry);
+        }
+    }
 }
 
 fn logged(worked: Result<()>) {
@@ -235,7 +239,11 @@ fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     // Between these two nothing refers to the manifest: the collection of manifests has to wait.
     let _publishing = inner.publishing.read().unwrap_or_else(std::sync::PoisonError::into_inner);
     let digest = manifest.publish()?;
-    let seal = Seal { state: SealState::Sealed, manifest: Some(digest), source: SealSource::Disk, verified_at: None };
+    let state = match snapshot.seal.map(|seal| seal.state) {
+        Some(SealState::Unproven) => SealState::Unproven,
+        _ => SealState::Sealed,
+    };
+    let seal = Seal { state, manifest: Some(digest), ..Seal::PENDING };
     inner.snapshotter.set_seal(&snapshot.key, snapshot.id, seal)
 }
 

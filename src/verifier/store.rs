@@ -61,7 +61,7 @@ impl Store {
     /// Opens a manifest whose content was just checked against its digest.
     ///
     /// # Errors
-    /// `NotFound`, or `InvalidManifest` if the content is not what the digest says.
+    /// `NotFound`, or `Corrupt` if the content is not what the digest says.
     pub fn read(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
         let file = File::open(&path).map_err(|error| match error.kind() {
@@ -73,7 +73,7 @@ impl Store {
         let (mut file, found, _) = hashing.finish();
         if found != *digest {
             let message = format!("the stored manifest {digest} is damaged: its content is {found}");
-            return Err(Error::new(ErrorKind::InvalidManifest, message));
+            return Err(Error::new(ErrorKind::Corrupt, message));
         }
         file.rewind().map_err(|error| Error::io("lseek", &path, error))?;
         Ok(file)
@@ -184,7 +184,7 @@ mod tests {
         let digest = put(&store, b"content");
         fs::write(store.path(&digest), b"Content").unwrap();
         let error = store.read(&digest).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidManifest);
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
         assert!(error.to_string().contains(&digest.to_string()));
     }
 

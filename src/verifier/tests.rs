@@ -2,9 +2,10 @@
 use std::fs::{File, FileTimes};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::*;
-use crate::snapshotter::Labels;
+use crate::snapshotter::{Labels, Seal, SealSource, SealState};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -12,6 +13,7 @@ const POLICY: Policy = Policy {
     on_prepare: Check::Full,
     on_view: Check::Full,
     action: Action::Refuse,
+    unproven: Unproven::Refuse,
     deadline: LONG,
     repair: Repair::Off,
     threads: 1,
@@ -43,7 +45,7 @@ impl Scene {
         self.snapshotter.prepare(&active, parent, Labels::new()).unwrap();
         let id = self.snapshotter.stat(&active).unwrap().id;
         fs::write(self.snapshotter.layer_dir(id).join(name), format!("contents of {name}")).unwrap();
-        self.snapshotter.commit(name, &active, Labels::new()).unwrap()
+        self.snapshotter.commit(name, &active, None, Labels::new()).unwrap()
     }
 
     /// Commits a layer and waits for its seal.
@@ -86,9 +88,18 @@ impl Scene {
     }
 
     fn refused(&self, parent: &str) -> String {
+        self.refused_as(parent, ErrorKind::FailedPrecondition)
+    }
+
+    fn refused_as(&self, parent: &str, kind: ErrorKind) -> String {
         let error = self.verifier.before_use(parent, Use::View, Instant::now()).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::FailedPrecondition, "{error}");
+        assert_eq!(error.kind(), kind, "{error}");
         error.to_string()
+    }
+
+    /// Makes a layer what a start after a power cut makes it.
+    fn cut_off(&self, layer: &Snapshot) {
+        self.snapshotter.set_seal(&layer.key, layer.id, Seal::UNPROVEN).unwrap();
     }
 }
 
@@ -181,7 +192,7 @@ fn sealing_ends_when_the_snapshot_is_removed() {
     let id = scene.snapshotter.stat("active").unwrap().id;
     // It takes up no space, and hours to hash.
     File::create(scene.snapshotter.layer_dir(id).join("huge")).unwrap().set_len(4 << 40).unwrap();
-    scene.verifier.committed(&scene.snapshotter.commit("huge", "active", Labels::new()).unwrap());
+    scene.verifier.committed(&scene.snapshotter.commit("huge", "active", None, Labels::new()).unwrap());
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(scene.snapshotter.stat("huge").unwrap().seal.unwrap().state, SealState::Pending);
     scene.snapshotter.remove("huge").unwrap();
@@ -197,7 +208,7 @@ fn what_could_not_be_checked_is_refused_but_not_called_damage() {
     let stored = scene.root.path().join("manifests/sha256").join(scene.manifest_of("one").hex());
     let manifest = fs::read(&stored).unwrap();
     fs::write(&stored, b"rotten").unwrap();
-    let message = scene.refused("one");
+    let message = scene.refused_as("one", ErrorKind::Corrupt);
     assert!(message.starts_with("snapshot one: could not be checked: the stored manifest"), "{message}");
     assert!(message.ends_with("unpack it again"), "{message}");
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
@@ -219,7 +230,7 @@ fn a_layer_whose_manifest_is_damaged_or_gone_is_not_called_verified() {
             true => fs::write(&stored, b"rotten").unwrap(),
             false => fs::remove_file(&stored).unwrap(),
         }
-        let message = scene.refused("one");
+        let message = scene.refused_as("one", ErrorKind::Corrupt);
         assert!(message.starts_with("snapshot one: could not be checked: "), "{message}");
         assert!(message.ends_with("unpack it again"), "{message}");
         let seal = scene.snapshotter.stat("one").unwrap().seal.unwrap();
@@ -229,7 +240,7 @@ fn a_layer_whose_manifest_is_damaged_or_gone_is_not_called_verified() {
     scene.flip("one");
     scene.refused("one");
     fs::remove_file(&stored).unwrap();
-    scene.refused("one");
+    scene.refused_as("one", ErrorKind::Corrupt);
     assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Damaged, "that is still known");
 }
 
@@ -418,13 +429,181 @@ fn a_check_that_was_asked_for_before_the_seal_was_replaced_has_no_say() {
         std::io::Write::write_all(&mut manifest, b"").unwrap();
         manifest.publish().unwrap()
     };
-    let image = crate::snapshotter::Seal {
-        state: SealState::Damaged,
-        manifest: Some(derived),
-        source: crate::snapshotter::SealSource::Image,
-        verified_at: None,
-    };
+    let image = Seal { state: SealState::Damaged, manifest: Some(derived), source: SealSource::Image, ..Seal::PENDING };
     inner.recorded.amend(&sealed, &scene.snapshotter, |_| Some(image)).unwrap();
     check::check(inner, &sealed, &Progress::default());
     assert_eq!(scene.snapshotter.stat("a").unwrap().seal, Some(image));
+}
+
+/// An immutable directory, mutable again however the test ends.
+struct Immutable(PathBuf);
+
+impl Immutable {
+    fn new(dir: PathBuf) -> Option<Self> {
+        set_immutable(&dir, true).then_some(Self(dir))
+    }
+}
+
+impl Drop for Immutable {
+    fn drop(&mut self) {
+        set_immutable(&self.0, false);
+    }
+}
+
+fn set_immutable(dir: &Path, on: bool) -> bool {
+    let flag = if on { "+i" } else { "-i" };
+    std::process::Command::new("chattr").arg(flag).arg(dir).status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_seal_that_fails_twice_could_not_be_checked_and_is_tried_again_when_it_is_wanted() {
+    let scene = Scene::new(POLICY);
+    let layer = scene.commit_untold("one", None);
+    let (directory, aside) = (scene.snapshotter.layer_dir(layer.id), scene.root.path().join("aside"));
+    fs::rename(&directory, &aside).unwrap();
+    scene.verifier.committed(&layer);
+    let until = Instant::now() + LONG;
+    while scene.verifier.inner.requests.reason(layer.id).is_none() {
+        assert!(Instant::now() < until, "it has not failed twice");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let message = scene.refused("one");
+    assert!(message.starts_with("snapshot one: could not be checked: it cannot be sealed: open"), "{message}");
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal, Some(Seal::PENDING));
+    // The next try would be seconds away.
+    fs::rename(&aside, &directory).unwrap();
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Verified);
+}
+
+#[test]
+fn what_an_unclean_stop_left_is_refused_until_somebody_decides() {
+    let mut scene = Scene::new(POLICY);
+    let layer = scene.commit_untold("one", None);
+    scene.layer("two", Some("one"));
+    // It is sealed by now, as it stood before the two.
+    scene.cut_off(&layer);
+    scene.restart(POLICY);
+    for _ in 0..2 {
+        let message = scene.refused("two");
+        assert!(message.starts_with("snapshot one: could not be checked: nothing proves"), "{message}");
+        assert!(message.contains("no containerd is configured to ask for its image"), "{message}");
+        assert!(message.ends_with("verify.unproven = \"allow\""), "{message}");
+    }
+    let seal = scene.snapshotter.stat("one").unwrap().seal.unwrap();
+    assert!(seal.manifest.is_some() && seal.proof().is_none(), "written down, and no proof");
+    assert_eq!(seal.state, SealState::Unproven);
+    let error = scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut |_| Ok(())).unwrap_err();
+    assert!(error.to_string().contains("nothing but its image can prove"), "{error}");
+    scene.restart(Policy { action: Action::Warn, ..POLICY });
+    scene.verifier.before_use("two", Use::View, Instant::now()).unwrap();
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Unproven);
+
+    scene.restart(Policy { unproven: Unproven::Allow, ..POLICY });
+    scene.verifier.before_use("two", Use::View, Instant::now()).unwrap();
+    let seal = scene.wait("one", SealState::Verified).seal.unwrap();
+    assert_eq!(seal.source, SealSource::Disk);
+    scene.restart(POLICY);
+    scene.verifier.before_use("two", Use::View, Instant::now()).unwrap();
+    scene.flip("one");
+    assert!(scene.refused("two").starts_with("snapshot one: damaged: "));
+}
+
+#[test]
+fn an_unproven_layer_is_waited_for_up_to_the_deadline_and_not_used_after_it() {
+    let scene = Scene::new(Policy { deadline: Duration::ZERO, unproven: Unproven::Allow, ..POLICY });
+    let layer = scene.commit_untold("one", None);
+    scene.cut_off(&layer);
+    let message = scene.refused("one");
+    assert!(message.ends_with("its comparison with its image has not ended yet: try again"), "{message}");
+}
+
+#[test]
+fn damage_that_the_image_told_of_is_not_taken_back_by_what_was_read_from_the_disk() {
+    let mut scene = Scene::new(POLICY);
+    let layer = scene.layer("one", None);
+    let inner = Arc::clone(&scene.verifier.inner);
+    let mut damage = check::Damage::default();
+    damage.add(&Finding {
+        path: b"/one".to_vec(),
+        kind: crate::ops::FindingKind::Digest,
+        xattr: Vec::new(),
+        expected: "sha256:1".into(),
+        found: "sha256:2".into(),
+    });
+    // As far as it gets where manifests cannot be stored; and the record, where the database cannot be written.
+    inner.contradictions.found(layer.id, damage);
+    let told = "snapshot one: damaged: /one: digest: expected sha256:1, found sha256:2";
+    assert_eq!(scene.refused("one"), told);
+    let contradicted = |seal| Some(Seal { state: SealState::Damaged, contradicted: true, ..seal });
+    inner.recorded.amend(&layer, &scene.snapshotter, contradicted).unwrap();
+    assert_eq!(scene.refused("one"), told);
+    let mut findings = Vec::new();
+    let mut report = |event| {
+        if let Event::Finding(finding) = event {
+            findings.push(finding.to_string());
+        }
+        Ok(())
+    };
+    assert_eq!(scene.verifier.verify_snapshot("one", 0, &Progress::default(), &mut report).unwrap().findings, 1);
+    assert_eq!(findings, ["/one: digest: expected sha256:1, found sha256:2"]);
+
+    // A check against the seal from the disk, that was under way, has no say.
+    check::check(&inner, &layer, &Progress::default());
+    drop(inner);
+    scene.restart(POLICY);
+    assert_eq!(scene.refused("one"), "snapshot one: damaged: it is not what its image says");
+    let seal = scene.snapshotter.stat("one").unwrap().seal.unwrap();
+    assert_eq!((seal.state, seal.contradicted), (SealState::Damaged, true));
+}
+
+#[test]
+fn a_stop_during_a_check_is_no_verdict() {
+    let scene = Scene::new(POLICY);
+    scene.layer("one", None);
+    File::options().write(true).open(scene.file("one")).unwrap().set_len(4 << 40).unwrap();
+    for action in [Action::Refuse, Action::Warn] {
+        let verifier = Arc::clone(&scene.verifier);
+        let waiting = std::thread::spawn(move || verifier.before_use("one", Use::View, Instant::now()));
+        std::thread::sleep(Duration::from_millis(100));
+        scene.verifier.shutdown();
+        let error = waiting.join().unwrap().unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Unavailable, "the daemon is stopping"),
+            "{action:?}"
+        );
+    }
+    assert_eq!(scene.snapshotter.stat("one").unwrap().seal.unwrap().state, SealState::Sealed);
+}
+
+#[test]
+fn a_parent_that_is_removed_while_it_is_checked_is_not_found() {
+    let scene = Scene::new(POLICY);
+    scene.layer("one", None);
+    scene.layer("two", Some("one"));
+    File::options().write(true).open(scene.file("two")).unwrap().set_len(4 << 40).unwrap();
+    let verifier = Arc::clone(&scene.verifier);
+    let waiting = std::thread::spawn(move || verifier.before_use("two", Use::View, Instant::now()));
+    std::thread::sleep(Duration::from_millis(100));
+    scene.snapshotter.remove("two").unwrap();
+    scene.verifier.removed("two");
+    let error = waiting.join().unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::NotFound, "snapshot two not found"));
+}
+
+#[test]
+fn a_store_that_takes_nothing_seals_nothing_and_says_so() {
+    let scene = Scene::new(POLICY);
+    let Some(immutable) = Immutable::new(scene.root.path().join("manifests")) else { return };
+    let layer = scene.commit_untold("one", None);
+    scene.verifier.committed(&layer);
+    let until = Instant::now() + LONG;
+    while scene.verifier.inner.requests.reason(layer.id).is_none() {
+        assert!(Instant::now() < until, "it has not failed twice");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(scene.refused("one").contains("it cannot be sealed: "));
+    drop(immutable);
+    scene.verifier.before_use("one", Use::View, Instant::now()).unwrap();
 }

@@ -4,8 +4,9 @@
 //
 //	snapclient [flags] list [FILTER...]       name, kind, parent and state of the seal, separated by tabs
 //	snapclient [flags] mounts KEY             the mounts of an active snapshot or view, as JSON
-//	snapclient [flags] prepare|view KEY PARENT
-//	snapclient [flags] commit NAME KEY
+//	snapclient [flags] prepare|view KEY PARENT   with the labels of -label
+//	snapclient [flags] commit NAME KEY [PARENT]  PARENT as containerd 2.2 and later name it
+//	snapclient [flags] apply KEY TAR          unpacks a layer into an active snapshot, as containerd's applier does
 //	snapclient [flags] remove KEY
 //	snapclient [flags] churn PREFIX N         prepares, fills and commits N layers, four at a time, and prints
 //	                                          "NAME" when the commit was acknowledged; ends at the first error
@@ -14,7 +15,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -27,6 +30,13 @@ import (
 
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/content"
+	"github.com/containerd/containerd/content/local"
+	"github.com/containerd/containerd/diff/apply"
+	"github.com/containerd/containerd/mount"
+	"github.com/containerd/containerd/namespaces"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
@@ -39,8 +49,29 @@ var (
 	namespace   = flag.String("namespace", "", "namespace, for containerd's socket")
 	files       = flag.Int("files", 20, "files of a layer that churn makes")
 	size        = flag.Int64("size", 4096, "bytes of each of them, without blocks")
+	labels      = labelsFlag("label", "label KEY=VALUE of what is prepared or viewed; may be given several times")
 	chain       = flag.Bool("chain", false, "churn makes each layer the child of its predecessor")
 )
+
+// A flag that may be given several times.
+type labelMap map[string]string
+
+func (l labelMap) String() string { return "" }
+
+func (l labelMap) Set(text string) error {
+	key, value, found := strings.Cut(text, "=")
+	if !found {
+		return fmt.Errorf("%q is not KEY=VALUE", text)
+	}
+	l[key] = value
+	return nil
+}
+
+func labelsFlag(name, usage string) labelMap {
+	l := labelMap{}
+	flag.Var(l, name, usage)
+	return l
+}
 
 // callTimeout is far above what any call may take: a call that hangs is an error.
 const callTimeout = 60 * time.Second
@@ -63,7 +94,11 @@ func main() {
 	case len(args) == 3 && args[0] == "view":
 		err = c.view(args[1], args[2])
 	case len(args) == 3 && args[0] == "commit":
-		err = c.commit(args[1], args[2])
+		err = c.commit(args[1], args[2], "")
+	case len(args) == 4 && args[0] == "commit":
+		err = c.commit(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "apply":
+		err = c.apply(args[1], args[2])
 	case len(args) == 2 && args[0] == "remove":
 		err = c.remove(args[1])
 	case len(args) == 3 && args[0] == "churn":
@@ -131,7 +166,7 @@ func (c *client) mounts(key string) error {
 func (c *client) prepare(key, parent string) ([]*types.Mount, error) {
 	ctx, cancel := call()
 	defer cancel()
-	response, err := c.api.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: *snapshotter, Key: key, Parent: parent})
+	response, err := c.api.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: *snapshotter, Key: key, Parent: parent, Labels: labels})
 	if err != nil {
 		return nil, err
 	}
@@ -141,14 +176,62 @@ func (c *client) prepare(key, parent string) ([]*types.Mount, error) {
 func (c *client) view(key, parent string) error {
 	ctx, cancel := call()
 	defer cancel()
-	_, err := c.api.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: *snapshotter, Key: key, Parent: parent})
+	_, err := c.api.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: *snapshotter, Key: key, Parent: parent, Labels: labels})
 	return err
 }
 
-func (c *client) commit(name, key string) error {
+func (c *client) commit(name, key, parent string) error {
 	ctx, cancel := call()
 	defer cancel()
-	_, err := c.api.Commit(ctx, &snapshotsapi.CommitSnapshotRequest{Snapshotter: *snapshotter, Name: name, Key: key})
+	request := &snapshotsapi.CommitSnapshotRequest{Snapshotter: *snapshotter, Name: name, Key: key, Labels: labels}
+	if parent != "" {
+		// Field 5, which this version of the API does not have: a tag, a length, the bytes.
+		request.XXX_unrecognized = append([]byte{5<<3 | 2}, lengthAndBytes(parent)...)
+	}
+	_, err := c.api.Commit(ctx, request)
+	return err
+}
+
+func lengthAndBytes(text string) []byte {
+	length := make([]byte, binary.MaxVarintLen64)
+	return append(length[:binary.PutUvarint(length, uint64(len(text)))], text...)
+}
+
+// apply unpacks a layer with containerd's own applier, which looks at the mounts to know what whiteouts become.
+func (c *client) apply(key, path string) error {
+	ctx, cancel := call()
+	defer cancel()
+	response, err := c.api.Mounts(ctx, &snapshotsapi.MountsRequest{Snapshotter: *snapshotter, Key: key})
+	if err != nil {
+		return err
+	}
+	var mounts []mount.Mount
+	for _, m := range response.Mounts {
+		mounts = append(mounts, mount.Mount{Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	dir, err := os.MkdirTemp("", "snapclient")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	store, err := local.NewStore(dir)
+	if err != nil {
+		return err
+	}
+	layer, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	blob := ocispec.Descriptor{
+		MediaType: ocispec.MediaTypeImageLayer,
+		Digest:    digest.FromBytes(layer),
+		Size:      int64(len(layer)),
+	}
+	ctx = namespaces.WithNamespace(ctx, "snapclient")
+	if err := content.WriteBlob(ctx, store, "layer", bytes.NewReader(layer), blob); err != nil {
+		return err
+	}
+	_, err = apply.NewFileSystemApplier(store).Apply(ctx, blob, mounts)
 	return err
 }
 
@@ -189,14 +272,13 @@ func (c *client) layers(prefix string, n int) error {
 	parent := ""
 	for i := 0; i < n; i++ {
 		name := fmt.Sprintf("%s-%d", prefix, i)
-		// As an unpack is named, so that parents are not verified for every layer.
-		key := "extract-" + name
+		key := "active-" + name
 		mounts, err := c.prepare(key, parent)
 		if err == nil {
 			err = fill(mounts)
 		}
 		if err == nil {
-			err = c.commit(name, key)
+			err = c.commit(name, key, "")
 		}
 		if err != nil {
 			return err

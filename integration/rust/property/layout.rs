@@ -173,7 +173,7 @@ fn compress(random: &mut Random, features: Features, tar: &[u8]) -> Outcome<(&'s
             ("zstd with a long window", "+zstd", zstd(tar, Some(LONG_WINDOW))?)
         }
         3 if features.has(Feature::GzipMembers) => {
-            let (first, second) = tar.split_at(random.below(tar.len()));
+            let (first, second) = tar.split_at(random.below(tar.len() + 1));
             ("gzip in two members", "+gzip", [gzip(first)?, gzip(second)?].concat())
         }
         _ => ("gzip", "+gzip", gzip(tar)?),

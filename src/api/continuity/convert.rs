@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use protobuf::MessageField;
-use ttrpc::Code;
 
 use crate::api::continuity::proto::continuity::{
     self as pb, build_event, read_manifest_request, target, verify_event, verify_request,
@@ -28,25 +27,6 @@ const KEYS_MAX: usize = 256;
 /// Bytes of keys or labels in one message: far below the 4 MiB at which a Go client drops the connection, whatever
 /// else is in it. What does not fit is only counted.
 const REPEATED_BYTES: usize = 1 << 20;
-
-/// The code that tells a client what kind of error it was.
-fn code(kind: ErrorKind) -> Code {
-    match kind {
-        ErrorKind::NotFound => Code::NOT_FOUND,
-        ErrorKind::AlreadyExists => Code::ALREADY_EXISTS,
-        ErrorKind::InvalidInput | ErrorKind::InvalidManifest | ErrorKind::Escape => Code::INVALID_ARGUMENT,
-        ErrorKind::FailedPrecondition => Code::FAILED_PRECONDITION,
-        ErrorKind::Changed => Code::ABORTED,
-        ErrorKind::Unsupported => Code::UNIMPLEMENTED,
-        ErrorKind::Cancelled => Code::CANCELLED,
-        ErrorKind::Io => Code::INTERNAL,
-    }
-}
-
-/// An error on the wire.
-pub fn status(error: Error) -> ttrpc::Error {
-    ttrpc::Error::RpcStatus(ttrpc::get_status(code(error.kind()), error))
-}
 
 pub fn threads(wanted: u32) -> usize {
     wanted.min(THREADS_MAX) as usize

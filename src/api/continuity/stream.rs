@@ -10,8 +10,8 @@ use ttrpc::r#async::ServerStreamSender;
 use ttrpc::proto::Codec;
 
 use crate::api::continuity::TICK;
-use crate::api::continuity::convert::status;
 use crate::api::in_flight::Call;
+use crate::api::status::ttrpc as status;
 use crate::engine::Engine;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sys::memory;
@@ -162,5 +162,5 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 }
 
 fn stopping() -> Error {
-    Error::new(ErrorKind::Cancelled, "the daemon is stopping")
+    Error::new(ErrorKind::Unavailable, "the daemon is stopping")
 }

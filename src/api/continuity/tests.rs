@@ -42,6 +42,7 @@ impl Scene {
             on_prepare: Check::Full,
             on_view: Check::Full,
             action: Action::Refuse,
+            unproven: crate::verifier::Unproven::Refuse,
             deadline: LONG,
             repair: crate::verifier::Repair::Off,
             threads: 1,
@@ -95,7 +96,7 @@ impl Scene {
         self.snapshotter.prepare(&active, parent, Labels::new()).unwrap();
         let id = self.snapshotter.stat(&active).unwrap().id;
         fs::write(self.snapshotter.layer_dir(id).join(name), name).unwrap();
-        self.verifier.committed(&self.snapshotter.commit(key, &active, Labels::new()).unwrap());
+        self.verifier.committed(&self.snapshotter.commit(key, &active, None, Labels::new()).unwrap());
         let until = Instant::now() + LONG;
         while self.snapshotter.stat(key).unwrap().seal.unwrap().state == SealState::Pending {
             assert!(Instant::now() < until);
@@ -488,4 +489,55 @@ async fn connections_that_say_or_read_nothing_do_not_delay_a_stop() {
     scene.end().await;
     assert!(began.elapsed() < Duration::from_secs(2), "stopping took {:?}", began.elapsed());
     drop((silent, deaf));
+}
+
+#[tokio::test]
+async fn a_manifest_file_without_resources_proves_nothing() {
+    let scene = Scene::new().await;
+    let client = scene.client().await;
+    let empty = scene.path("empty");
+    fs::create_dir(&empty).unwrap();
+    fs::write(scene.path("manifest"), "").unwrap();
+    let manifest = Some(verify_request::Manifest::Path(scene.path("manifest")));
+    let request = verify_of(target::Target::Path(empty), manifest);
+    let error = findings(client.verify(context::Context::default(), &request).await).await.unwrap_err();
+    assert_eq!(rpc_code(&error), Code::INVALID_ARGUMENT);
+    assert!(error.to_string().contains("has no resources"), "{error}");
+}
+
+#[tokio::test]
+async fn what_rotted_in_the_store_is_data_loss_and_what_a_caller_hands_in_is_his() {
+    let scene = Scene::new().await;
+    scene.layer("default/1/sha256:one", "x", None).await;
+    let client = scene.client().await;
+    let now = context::Context::default;
+    let digest = scene.snapshotter.stat("default/1/sha256:one").unwrap().seal.unwrap().manifest.unwrap();
+    let stored = Path::new(&scene.path("root")).join("manifests/sha256").join(digest.hex());
+    let aside = scene.path("aside");
+    fs::copy(&stored, &aside).unwrap();
+    let read = || async {
+        let manifest = Some(read_manifest_request::Manifest::Digest(digest.to_string()));
+        let request = pb::ReadManifestRequest { manifest, ..Default::default() };
+        client.read_manifest(now(), &request).await?.recv().await.map(drop)
+    };
+    let verify = || async {
+        let request = pb::VerifySnapshotRequest { key: "default/1/sha256:one".into(), ..Default::default() };
+        findings(client.verify_snapshot(now(), &request).await).await.map(drop)
+    };
+    read().await.unwrap();
+    verify().await.unwrap();
+    fs::write(&stored, "rotten").unwrap();
+    for failed in [read().await, verify().await] {
+        assert_eq!(rpc_code(&failed.unwrap_err()), Code::DATA_LOSS);
+    }
+    fs::remove_file(&stored).unwrap();
+    assert_eq!(rpc_code(&read().await.unwrap_err()), Code::NOT_FOUND);
+    assert_eq!(rpc_code(&verify().await.unwrap_err()), Code::DATA_LOSS, "it is known, and gone");
+
+    let tree = scene.tree();
+    fs::write(&aside, "rotten").unwrap();
+    let request = verify_of(target::Target::Path(tree), Some(verify_request::Manifest::Path(aside)));
+    let failed = findings(client.verify(now(), &request).await).await.unwrap_err();
+    assert_eq!(rpc_code(&failed), Code::INVALID_ARGUMENT);
+    scene.end().await;
 }

@@ -17,6 +17,7 @@ const POLICY: Policy = Policy {
     on_prepare: Check::Full,
     on_view: Check::Full,
     action: Action::Refuse,
+    unproven: crate::verifier::Unproven::Refuse,
     deadline: Duration::from_secs(10),
     repair: crate::verifier::Repair::Off,
     threads: 1,
@@ -89,6 +90,8 @@ fn the_code_table_holds_on_the_wire() {
 
         for (key, parent, code) in [
             ("active", "layer", Code::AlreadyExists),
+            ("active", "none", Code::NotFound),
+            ("active", "view", Code::InvalidArgument),
             ("new", "none", Code::NotFound),
             ("new", "active", Code::InvalidArgument),
         ] {
@@ -96,15 +99,25 @@ fn the_code_table_holds_on_the_wire() {
             let view = ViewSnapshotRequest { key: key.into(), parent: parent.into(), ..Default::default() };
             assert_eq!(client.view(view).await.unwrap_err().code(), code, "view {key} {parent}");
         }
-        for (name, key, code) in [
-            ("layer", "active", Code::AlreadyExists),
-            ("new", "none", Code::NotFound),
-            ("new", "view", Code::FailedPrecondition),
-            ("new", "layer", Code::FailedPrecondition),
+        client.prepare(prepare("free", "")).await.unwrap();
+        for (name, key, parent, code) in [
+            ("layer", "active", "", Code::AlreadyExists),
+            ("new", "none", "", Code::NotFound),
+            ("layer", "none", "", Code::NotFound),
+            ("new", "view", "", Code::FailedPrecondition),
+            ("new", "layer", "", Code::FailedPrecondition),
+            ("new", "active", "view", Code::InvalidArgument),
+            ("new", "free", "none", Code::NotFound),
+            ("new", "free", "active", Code::FailedPrecondition),
         ] {
-            let commit = CommitSnapshotRequest { name: name.into(), key: key.into(), ..Default::default() };
-            assert_eq!(client.commit(commit).await.unwrap_err().code(), code, "commit {name} {key}");
+            let (name, key, parent) = (name.to_owned(), key.to_owned(), parent.to_owned());
+            let commit = CommitSnapshotRequest { name, key, parent, ..Default::default() };
+            let words = format!("{commit:?}");
+            assert_eq!(client.commit(commit).await.unwrap_err().code(), code, "{words}");
         }
+        let (name, key, parent) = ("rebased".into(), "free".into(), "layer".into());
+        client.commit(CommitSnapshotRequest { name, key, parent, ..Default::default() }).await.unwrap();
+        assert_eq!(stat(&mut client, "rebased").await.unwrap().parent, "layer");
         let mounts = MountsRequest { key: "layer".into(), ..Default::default() };
         assert_eq!(client.mounts(mounts).await.unwrap_err().code(), Code::FailedPrecondition);
         let remove = |key: &str| RemoveSnapshotRequest { key: key.into(), ..Default::default() };
@@ -118,7 +131,7 @@ fn the_code_table_holds_on_the_wire() {
         assert_eq!(client.list(list).await.unwrap_err().code(), Code::InvalidArgument);
         let update = UpdateSnapshotRequest::default();
         assert_eq!(client.update(update).await.unwrap_err().code(), Code::InvalidArgument);
-        for key in ["view", "active", "layer"] {
+        for key in ["rebased", "view", "active", "layer"] {
             client.remove(remove(key)).await.unwrap();
         }
         client.cleanup(CleanupRequest::default()).await.unwrap();
@@ -189,14 +202,17 @@ fn a_request_of_more_than_4_mib_is_taken() {
     });
 }
 
-/// An engine with a sealed layer `slow` whose check takes hours.
+/// A layer of an image.
+const SLOW: &str = "default/1/sha256:0000000000000000000000000000000000000000000000000000000000000000";
+
+/// An engine with a sealed layer [`SLOW`] whose check takes hours.
 fn engine_with_a_slow_layer(root: &Path, deadline: Duration) -> Arc<Engine> {
     let engine = Arc::new(Engine::open(root, Policy { deadline, ..POLICY }, None).unwrap());
     let mounts = engine.prepare("active", None, Labels::new(), Instant::now()).unwrap();
     let file = Path::new(&mounts[0].source).join("file");
     std::fs::write(&file, "small").unwrap();
-    engine.commit("slow", "active", Labels::new()).unwrap();
-    while engine.stat("slow").unwrap().seal.unwrap().manifest.is_none() {
+    engine.commit(SLOW, "active", None, Labels::new()).unwrap();
+    while engine.stat(SLOW).unwrap().seal.unwrap().manifest.is_none() {
         std::thread::sleep(Duration::from_millis(5));
     }
     // It takes up no space.
@@ -211,7 +227,7 @@ fn one_at_a_time(engine: &Arc<Engine>) -> Arc<Service> {
 
 fn view_slow(service: &Arc<Service>, key: String) -> tokio::task::JoinHandle<Result<(), Status>> {
     let service = Arc::clone(service);
-    let request = ViewSnapshotRequest { key, parent: "slow".into(), ..Default::default() };
+    let request = ViewSnapshotRequest { key, parent: SLOW.into(), ..Default::default() };
     tokio::spawn(async move { service.view(Request::new(request)).await.map(|_| ()) })
 }
 
@@ -243,10 +259,24 @@ fn an_unpack_does_not_queue_behind_those_who_wait_for_a_check() {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let view = view_slow(&service, "view".into());
         tokio::time::sleep(Duration::from_millis(50)).await;
-        service.prepare(Request::new(prepare("default/1/extract-1 sha256:00", "slow"))).await.unwrap();
+        let unpacking = format!("default/2/extract-1-abcd sha256:{}", "1".repeat(64));
+        service.prepare(Request::new(prepare(&unpacking, SLOW))).await.unwrap();
         assert!(!view.is_finished());
+        // Whoever is called nearly so has no advantage of it.
+        let container = prepare("default/2/extract-anything", SLOW);
+        let labels = HashMap::from([(crate::labels::TARGET.to_owned(), format!("sha256:{}", "1".repeat(64)))]);
+        let container = PrepareSnapshotRequest { labels, ..container };
+        let asked = service.prepare(Request::new(container));
+        assert!(tokio::time::timeout(Duration::from_millis(200), asked).await.is_err(), "it is not checked");
         engine.shutdown();
-        assert_eq!(view.await.unwrap().unwrap_err().code(), Code::FailedPrecondition);
+        let stopped = view.await.unwrap().unwrap_err();
+        assert_eq!((stopped.code(), stopped.message()), (Code::Unavailable, "the daemon is stopping"));
+        let late = service.view(Request::new(ViewSnapshotRequest {
+            key: "late".into(),
+            parent: SLOW.into(),
+            ..Default::default()
+        }));
+        assert_eq!(late.await.unwrap_err().code(), Code::Unavailable);
     });
 }
 

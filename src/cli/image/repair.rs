@@ -7,25 +7,21 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::show::{layer_json, line};
-use super::{Global, LayerOptions, Outcome, cancellable};
+use super::show::{layer_json, line, subject};
+use super::{Global, LayerOptions, Outcome, SelectionOptions, cancellable};
 use crate::cli::verify::{Format, json_of};
 use crate::config::DEFAULT_ROOT;
 use crate::containerd::Platform;
 use crate::error::Escaped;
-use crate::image::{LayerRef, RepairEvent, RepairOptions, RepairReport, Selection};
+use crate::image::{LayerRef, RepairEvent, RepairOptions, RepairReport};
 
 /// Arguments of `image repair`.
 #[derive(Debug, Args)]
 pub struct RepairArgs {
     /// Reference of the image
     image: String,
-    /// Only what this snapshotter has unpacked; without, every one that has the image
-    #[arg(long, value_name = "NAME")]
-    snapshotter: Option<String>,
-    /// os/architecture; without, this machine's
-    #[arg(long, value_name = "PLATFORM")]
-    platform: Option<Platform>,
+    #[command(flatten)]
+    selected: SelectionOptions,
     /// Print what would be done and do nothing
     #[arg(long)]
     dry_run: bool,
@@ -44,11 +40,16 @@ pub struct RepairArgs {
 
 /// Runs `image repair`.
 pub fn run(global: &Global, args: &RepairArgs) -> Result<Outcome> {
-    let selection = Selection { snapshotter: args.snapshotter.clone(), platform: args.platform.clone() };
+    let selection = args.selected.selection();
     let options = RepairOptions { root: args.root.clone(), dry_run: args.dry_run, force: args.force };
     let images = args.layers.connect(global)?;
-    let mut events =
-        Events { format: args.format, dry_run: args.dry_run, image: String::new(), snapshotter: String::new() };
+    let mut events = Events {
+        format: args.format,
+        dry_run: args.dry_run,
+        image: String::new(),
+        snapshotter: String::new(),
+        platform: None,
+    };
     let report = cancellable(global, |progress| {
         Ok(images.repair(&args.image, &selection, &options, progress, &mut |event| events.show(event))?)
     })?;
@@ -63,13 +64,14 @@ struct Events {
     dry_run: bool,
     image: String,
     snapshotter: String,
+    platform: Option<Platform>,
 }
 
 impl Events {
     fn show(&mut self, event: RepairEvent) -> crate::error::Result<()> {
         match event {
-            RepairEvent::Begin { image, snapshotter } => {
-                (self.image, self.snapshotter) = (image, snapshotter);
+            RepairEvent::Begin { image, snapshotter, platform } => {
+                (self.image, self.snapshotter, self.platform) = (image, snapshotter, platform);
                 Ok(())
             }
             RepairEvent::Change { layer, action, kept } => match self.format {
@@ -117,7 +119,7 @@ impl Events {
     }
 
     fn subject(&self) -> String {
-        format!("{} in {}", Escaped(self.image.as_bytes()), Escaped(self.snapshotter.as_bytes()))
+        subject(&self.image, &self.snapshotter, self.platform.as_ref())
     }
 
     /// What is told, with whose it is.
@@ -125,6 +127,7 @@ impl Events {
         let mut object = told.clone();
         object["image"] = self.image.as_str().into();
         object["snapshotter"] = self.snapshotter.as_str().into();
+        object["platform"] = self.platform.as_ref().map(Platform::to_string).into();
         object
     }
 }

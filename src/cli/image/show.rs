@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use serde_json::{Value, json};
 
 use crate::cli::verify::{Format, json_of};
+use crate::containerd::Platform;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::{ImageEvent, ImageFinding, LayerRef, SharedLayer};
 use crate::inode::FileType;
@@ -18,12 +19,13 @@ pub struct Events {
     format: Format,
     image: String,
     snapshotter: String,
+    platform: Option<Platform>,
 }
 
 impl Events {
     /// Nothing shown yet.
     pub fn new(format: Format) -> Self {
-        Self { format, image: String::new(), snapshotter: String::new() }
+        Self { format, image: String::new(), snapshotter: String::new(), platform: None }
     }
 
     /// Shows one.
@@ -32,8 +34,8 @@ impl Events {
     /// Standard output can't be written to.
     pub fn show(&mut self, event: ImageEvent) -> Result<()> {
         match event {
-            ImageEvent::Begin { image, snapshotter } => {
-                (self.image, self.snapshotter) = (image, snapshotter);
+            ImageEvent::Begin { image, snapshotter, platform } => {
+                (self.image, self.snapshotter, self.platform) = (image, snapshotter, platform);
                 Ok(())
             }
             ImageEvent::Finding(finding) => self.finding(&finding),
@@ -59,6 +61,7 @@ impl Events {
                 object["layer"] = layer.as_ref().map(layer_json).into();
                 object["image"] = self.image.as_str().into();
                 object["snapshotter"] = self.snapshotter.as_str().into();
+                object["platform"] = self.platform.as_ref().map(Platform::to_string).into();
                 line(object)
             }
         }
@@ -84,17 +87,25 @@ impl Events {
         line(format_args!("{}: {verdict}, {entries} entries, {findings} findings", self.subject()))
     }
 
-    /// Image and snapshotter, for a person.
     fn subject(&self) -> String {
-        let image = Escaped(self.image.as_bytes());
-        match self.snapshotter.as_str() {
-            "" => image.to_string(),
-            snapshotter => format!("{image} in {}", Escaped(snapshotter.as_bytes())),
-        }
+        subject(&self.image, &self.snapshotter, self.platform.as_ref())
     }
 
     fn object(&self) -> Value {
-        json!({ "image": self.image, "snapshotter": self.snapshotter })
+        let platform = self.platform.as_ref().map(Platform::to_string);
+        json!({ "image": self.image, "snapshotter": self.snapshotter, "platform": platform })
+    }
+}
+
+/// Image and snapshotter, for a person; the platform, if it is not this machine's.
+pub fn subject(image: &str, snapshotter: &str, platform: Option<&Platform>) -> String {
+    let mut text = Escaped(image.as_bytes()).to_string();
+    if !snapshotter.is_empty() {
+        text = format!("{text} in {}", Escaped(snapshotter.as_bytes()));
+    }
+    match platform.filter(|platform| **platform != Platform::host()) {
+        Some(platform) => format!("{text} ({})", Escaped(platform.to_string().as_bytes())),
+        None => text,
     }
 }
 

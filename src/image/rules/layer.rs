@@ -7,8 +7,11 @@ use super::below::{Below, OfImage, OnDisk};
 use super::kept::{Hosts, Kept};
 use super::{differs, settle_plain};
 use crate::error::Result;
+use crate::host;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_copied_up, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode};
+use crate::layer::{
+    OPAQUE_NAMES, Rootfs, is_copied_up, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode,
+};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
 use crate::tree::Root;
@@ -64,6 +67,7 @@ impl<'a> LayerRules<'a> {
         if is_metacopy(found) && self.below.resource(path).is_some_and(|below| below.digest == expected.digest) {
             (settled.size, settled.digest) = (found.size, found.digest);
         }
+        mark_here(&mut settled);
         Ok(Settled::Expect(Box::new(settled)))
     }
 
@@ -93,8 +97,9 @@ impl<'a> LayerRules<'a> {
         if is_whiteout(expected) && (self.below.shows(path)?.is_none() || self.is_hidden(path)?) {
             return Ok(Settled::Same);
         }
-        let xattrs = self.kept.settle(expected, None)?;
-        Ok(Settled::Expect(Box::new(Resource { xattrs, ..expected.clone() })))
+        let mut settled = Resource { xattrs: self.kept.settle(expected, None)?, ..expected.clone() };
+        mark_here(&mut settled);
+        Ok(Settled::Expect(Box::new(settled)))
     }
 
     fn extra(&self, path: &[u8], found: &Resource) -> Result<Settled> {
@@ -172,6 +177,18 @@ impl<'a> LayerRules<'a> {
             }
         }
         Ok(false)
+    }
+}
+
+/// Gives the mark of an opaque directory the name that it has here: in a user namespace, nobody may set the other one.
+fn mark_here(resource: &mut Resource) {
+    if host::in_user_namespace() {
+        let [elsewhere, here] = OPAQUE_NAMES;
+        for xattr in resource.xattrs.iter_mut().filter(|xattr| xattr.name == elsewhere.as_bytes()) {
+            xattr.name = here.into();
+        }
+        resource.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+        resource.xattrs.dedup_by(|a, b| a.name == b.name);
     }
 }
 

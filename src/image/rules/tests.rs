@@ -24,7 +24,10 @@ fn tar_of(entries: &[(&str, u32)]) -> Vec<u8> {
     builder.into_inner().unwrap()
 }
 
-fn rootfs(layers: &[&[(&str, u32)]]) -> Rootfs {
+/// Names and modes.
+type Entries<'a> = &'a [(&'a str, u32)];
+
+fn rootfs(layers: &[Entries<'_>]) -> Rootfs {
     let mut rootfs = Rootfs::new(Unpacking::Overlay, Limits::default());
     for entries in layers {
         let tar = tar_of(entries);
@@ -156,7 +159,7 @@ fn differing(image: &Rootfs, names: &[&str]) -> Vec<String> {
 fn whiteouts_and_marks_count_where_they_change_what_is_shown() {
     let below: &[(&str, u32)] =
         &[("d/", 0o755), ("d/a", 0o644), ("d/sub/", 0o755), ("d/sub/b", 0o644), ("empty/", 0o755)];
-    let table: [(&[(&str, u32)], &[&str], &[&str]); 13] = [
+    let table: [(Entries<'_>, &[&str], &[&str]); 13] = [
         (&[("d/.wh.a", 0)], &["d/", "-d/a"], &[]),
         (&[("d/.wh.a", 0)], &["d/"], &["/d/a: missing"]),
         (&[("d/.wh.never", 0)], &["d/"], &[]),

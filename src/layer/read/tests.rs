@@ -136,3 +136,34 @@ fn what_the_source_fails_with_is_told() {
     let read = read(Failing, &expected, &Limits::default(), &Progress::default(), &mut |_, _| Ok(()));
     assert_eq!(read.unwrap_err().kind(), ErrorKind::NotFound);
 }
+
+#[test]
+fn what_follows_the_last_gzip_member_is_passed_over() {
+    let tar = tar_of(&vec![7; 300_000]);
+    let (first, second) = tar.split_at(1000);
+    for rest in [&[0; 1][..], &[0; 100_000], b"garbage", &[0x1f], &[0x1f, 0]] {
+        let blob = [&gzip(first), &gzip(second), rest].concat();
+        assert_eq!(contents(&blob, &tar, Limits::default()).unwrap().len(), 300_000, "{} bytes", rest.len());
+    }
+    let error = contents(&[&gzip(&tar), &[0x1f, 0x8b, 8][..]].concat(), &tar, Limits::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "a member that is cut off");
+}
+
+#[test]
+fn a_zstd_window_is_bounded_and_named() {
+    let tar = tar_of(&vec![7; 20 << 20]);
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(24).unwrap();
+    encoder.write_all(&tar).unwrap();
+    let frame = encoder.finish().unwrap();
+    for blob in [frame.clone(), [&b"\x50\x2a\x4d\x18\x01\x00\x00\x00a"[..], &frame].concat()] {
+        let with = |window| contents(&blob, &tar, Limits { window, ..Limits::default() });
+        assert_eq!(with(16 << 20).unwrap().len(), 20 << 20);
+        let error = with((16 << 20) - 1).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let expected = "its zstd window of 16777216 bytes is larger than 8388608 (max_window allows more)";
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let error = contents(&[&frame, &b"rest"[..]].concat(), &tar, Limits::default()).unwrap_err();
+    assert!(format!("{error:?}").contains("something else than a zstd frame"), "{error:?}");
+}

@@ -11,16 +11,17 @@ use crate::inode::FileType;
 use crate::manifest::Writer;
 
 /// The directories that make up one, topmost first: which tree, which inode.
-type Stack = Vec<(usize, u32)>;
+pub type Stack = Vec<(usize, u32)>;
 
 /// Takes a path, and which inode of which tree it shows.
 type Visit<'a> = dyn FnMut(&[u8], usize, u32) -> Result<()> + 'a;
 
 /// What a name shows: the name itself, and what is merged if it is a directory.
-struct Shown {
-    tree: usize,
-    name: Name,
-    stack: Stack,
+#[derive(Clone)]
+pub struct Shown {
+    pub tree: usize,
+    pub name: Name,
+    pub stack: Stack,
 }
 
 /// See the [module](self).
@@ -44,12 +45,12 @@ impl<'a> Merged<'a> {
     }
 
     /// The roots: a mark that a root is opaque means nothing to overlayfs.
-    fn root(&self) -> Stack {
+    pub fn root(&self) -> Stack {
         (0..self.trees.len()).rev().map(|tree| (tree, ROOT)).collect()
     }
 
     /// What a name in a directory shows.
-    fn look_up(&self, directory: &[(usize, u32)], name: &[u8]) -> Option<Shown> {
+    pub fn look_up(&self, directory: &[(usize, u32)], name: &[u8]) -> Option<Shown> {
         let mut shown: Option<Shown> = None;
         for &(tree, above) in directory {
             let Some(found) = self.trees[tree].look_up(above, name) else { continue };
@@ -72,7 +73,7 @@ impl<'a> Merged<'a> {
     }
 
     /// Everything that a directory shows, by name.
-    fn list(&self, directory: &[(usize, u32)]) -> BTreeMap<&'a [u8], Shown> {
+    pub fn list(&self, directory: &[(usize, u32)]) -> BTreeMap<&'a [u8], Shown> {
         let mut listed = BTreeMap::new();
         for &(tree, above) in directory {
             for (name, _) in self.trees[tree].names(above) {

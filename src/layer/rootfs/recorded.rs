@@ -72,6 +72,7 @@ fn put_entry(out: &mut impl Write, entry: &Entry, digest: Option<Digest>) -> io:
             out.write_all(&[u8::MAX - 1])?;
             put_bytes(out, target)?;
         }
+        EntryKind::Global => out.write_all(&[u8::MAX - 2])?,
         EntryKind::Special { file_type, target, device } => {
             let index = FileType::ALL.iter().position(|other| other == file_type).unwrap_or_default();
             out.write_all(&[index as u8])?;
@@ -97,6 +98,7 @@ fn take_entry(from: &mut impl Read) -> io::Result<(Entry, Option<Digest>)> {
     let kind = match tag[0] {
         u8::MAX => EntryKind::File(take_number(from)?),
         tag if tag == u8::MAX - 1 => EntryKind::Link(take_bytes(from)?),
+        tag if tag == u8::MAX - 2 => EntryKind::Global,
         tag => EntryKind::Special {
             file_type: *FileType::ALL.get(usize::from(tag)).ok_or(io::ErrorKind::InvalidData)?,
             target: take_bytes(from)?,

@@ -92,6 +92,19 @@ impl Inode {
         }
     }
 
+    pub fn remove_xattr(&mut self, name: &[u8]) {
+        self.xattrs.retain(|xattr| xattr.name != name);
+    }
+
+    /// As the kernel copies it to another layer: without names, and without what overlayfs keeps for itself.
+    pub fn copied(&self, layer: u32) -> Self {
+        let mut copy = Self::new(self.mode, layer);
+        (copy.uid, copy.gid, copy.size, copy.digest) = (self.uid, self.gid, self.size, self.digest);
+        (copy.target, copy.device) = (self.target.clone(), self.device);
+        copy.xattrs = self.xattrs.iter().filter(|xattr| !xattr.name.starts_with(OVERLAY)).cloned().collect();
+        copy
+    }
+
     /// Without what overlayfs hides, if it is seen through one.
     pub fn resource(&self, paths: Vec<Vec<u8>>, through_overlay: bool) -> Resource {
         let shown = |xattr: &&Xattr| !through_overlay || !xattr.name.starts_with(OVERLAY);
@@ -171,7 +184,7 @@ impl Tree {
     }
 
     /// Adds an inode that no name leads to yet.
-    pub fn create(&mut self, inode: Inode) -> u32 {
+    pub fn add(&mut self, inode: Inode) -> u32 {
         match self.free.pop() {
             Some(number) => {
                 *self.inode_mut(number) = inode;

@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What containerd does with an entry of a layer's tar (`archive.Apply` of 1.6), done to trees in memory.
+//! What containerd does with an entry of a layer's tar (`archive.Apply` of 1.6 to 2.1), done in memory.
 //!
-//! Names are contained as there: cleaned, and resolved beneath the root through the symlinks of the tree.
+//! Names are contained as there: cleaned, and resolved beneath the root through the symlinks of what is written to.
 
-use super::tree::{Inode, Name, ROOT, Tree};
+use super::disk::{Disk, Origin, split};
+use super::path::{Path, Text, check, find, resolve};
+use super::refused;
+use super::tree::{Inode, Tree};
 use crate::digest::Digest;
-use crate::error::{Error, ErrorKind, Escaped, Result};
-use crate::inode::{FileType, Xattr};
+use crate::error::{Escaped, Result};
+use crate::inode::FileType;
 use crate::layer::{Entry, EntryKind};
-use crate::manifest::{Mode, is_clean};
-
-/// Symlinks that one name may lead through.
-const LINKS_MAX: usize = 255;
 
 /// Begins a name that says that another is gone.
 const WHITEOUT: &[u8] = b".wh.";
@@ -22,27 +21,27 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Mode of a directory that no tar has.
 const PARENT_MODE: u32 = 0o755;
 
-/// Attributes that are never unpacked, nor copied.
-const TRUSTED: &[u8] = b"trusted.";
-
-/// What a change of the owner takes from a file.
-const CAPABILITY: &[u8] = b"security.capability";
-
-/// Components of a path beneath the root, resolved.
-type Path = Vec<Vec<u8>>;
-
-/// One layer on its way into its tree.
-pub struct Unpack<'a> {
-    pub tree: &'a mut Tree,
-    /// The layers below, from the bottom; each a tree of its own.
-    pub parents: &'a [Tree],
-    /// Whiteouts become devices, and parents take after those of the layers below.
-    pub overlay: bool,
-    /// From the bottom, beginning with 0.
-    pub layer: usize,
+/// How whiteouts and parents are made.
+#[derive(Clone, Copy)]
+pub enum Whiteouts<'a> {
+    /// What is gone is removed: what is written to shows the layers below.
+    Remove,
+    /// A device marks what is gone, and parents take after those of the layers below, from the bottom, each a tree of
+    /// its own.
+    Devices(&'a [Tree]),
 }
 
-impl Unpack<'_> {
+/// One layer on its way to where it is unpacked.
+pub struct Unpack<'a, D> {
+    pub disk: &'a mut D,
+    pub whiteouts: Whiteouts<'a>,
+    /// Whether devices can be made: in a user namespace, containerd passes over their entries.
+    pub devices: bool,
+    /// From the bottom, beginning with 0.
+    pub layer: u32,
+}
+
+impl<D: Disk> Unpack<'_, D> {
     /// Applies one entry; `digest` is that of its contents.
     ///
     /// # Errors
@@ -52,262 +51,189 @@ impl Unpack<'_> {
     }
 
     fn apply_entry(&mut self, entry: &Entry, digest: Option<Digest>) -> Result<()> {
+        if !self.devices && is_device(entry) {
+            return Ok(());
+        }
         if entry.name.contains(&0) {
             return Err(refused("a name with a NUL byte"));
         }
-        let components = clean(&entry.name);
         // The root itself, by whatever name, stays as it is.
-        let Some((base, parents)) = components.split_last().filter(|(base, _)| base.as_slice() != b"..") else {
-            return Ok(());
-        };
-        let parent = resolve(self.tree, parents)?;
-        let parent = self.make_parents(&parent)?;
+        let split = Text::new(&entry.name).clean().split();
+        let Some((above, base)) = split.filter(|(_, base)| base != b"..") else { return Ok(()) };
+        let mut path = resolve(self.disk, above)?;
+        self.make_parents(&path)?;
         if base == OPAQUE {
-            self.make_opaque(parent);
-            return Ok(());
+            return self.make_opaque(&path);
         }
         if let Some(gone) = base.strip_prefix(WHITEOUT) {
-            return self.white_out(parent, gone, entry);
+            if matches!(gone, b"" | b"." | b"..") {
+                return Err(refused("a whiteout of no name"));
+            }
+            path.push(gone.to_vec());
+            check(&path)?;
+            return self.white_out(&path, entry);
         }
-        self.create(parent, base, entry, digest)
+        path.push(base);
+        check(&path)?;
+        self.create(&path, entry, digest)
+    }
+
+    fn origin(&self, unpacked: bool) -> Origin {
+        Origin { layer: self.layer, unpacked }
     }
 
     /// The directory at a resolved path, made if it is not there.
-    fn make_parents(&mut self, path: &[Vec<u8>]) -> Result<u32> {
-        let mut directory = ROOT;
+    fn make_parents(&mut self, path: &[Vec<u8>]) -> Result<()> {
+        let mut node = Some(self.disk.root());
         for (n, component) in path.iter().enumerate() {
-            directory = match self.tree.look_up(directory, component) {
-                Some(name) if self.tree.inode(name.inode).file_type() == FileType::Directory => name.inode,
+            node = match node.and_then(|node| self.disk.look_up(&node, component)) {
+                Some(found) if self.disk.inode(&found).file_type() == FileType::Directory => Some(found),
                 Some(_) => return Err(refused("it lies beneath something that is no directory")),
-                None => self.make_parent(directory, &path[..=n])?,
+                None => {
+                    self.make_parent(&path[..=n])?;
+                    find(self.disk, &path[..=n])?
+                }
             };
         }
-        Ok(directory)
+        Ok(())
     }
 
     /// A directory that something lies in and no entry describes: as the nearest layer below that has it, or plain.
-    fn make_parent(&mut self, above: u32, path: &[Vec<u8>]) -> Result<u32> {
-        let mut made = Inode::new(Mode::new(FileType::Directory, PARENT_MODE), self.layer as u32);
-        for parent in self.parents.iter().rev().filter(|_| self.overlay) {
-            let resolved = resolve(parent, path)?;
-            let Some(found) = walk(parent, &resolved)? else { continue };
-            let model = parent.inode(found);
-            if model.file_type() == FileType::Directory {
-                (made.mode, made.uid, made.gid) = (model.mode, model.uid, model.gid);
-                made.xattrs = model.xattrs.iter().filter(|xattr| !xattr.name.starts_with(TRUSTED)).cloned().collect();
+    fn make_parent(&mut self, path: &[Vec<u8>]) -> Result<()> {
+        let mut made = self.born(path, FileType::Directory, PARENT_MODE)?;
+        if let Whiteouts::Devices(parents) = self.whiteouts {
+            for parent in parents.iter().rev() {
+                let resolved = resolve(parent, Text::rooted(path))?;
+                let Some(model) = find(parent, &resolved)?.map(|found| parent.inode(found)) else { continue };
+                if model.file_type() == FileType::Directory {
+                    made.chown(model.uid, model.gid);
+                    made.chmod(model.mode.permissions());
+                    for xattr in &model.xattrs {
+                        made.put_xattr(&xattr.name, &xattr.value);
+                    }
+                }
+                break;
             }
-            break;
         }
-        let inode = self.tree.create(made);
-        let name = path.last().map_or(&b""[..], Vec::as_slice);
-        self.tree.link(above, name, Name { inode, layer: self.layer as u32, unpacked: false });
-        Ok(inode)
+        self.disk.create(path, made, self.origin(false))
+    }
+
+    /// A new inode for a path, not yet there.
+    fn born(&self, path: &[Vec<u8>], file_type: FileType, permissions: u32) -> Result<Inode> {
+        let parent = find(self.disk, split(path)?.1)?.ok_or_else(|| refused("its directory is not there"))?;
+        Ok(Inode::born(self.disk.inode(&parent), file_type, permissions, self.layer))
     }
 
     /// Nothing of the layers below shows in a directory; what this layer has put there stays.
-    fn make_opaque(&mut self, directory: u32) {
-        if self.overlay {
-            let inode = self.tree.inode_mut(directory);
+    fn make_opaque(&mut self, directory: &[Vec<u8>]) -> Result<()> {
+        if let Whiteouts::Devices(_) = self.whiteouts {
+            let inode = self.disk.change(directory)?;
             inode.make_opaque();
-            inode.layer = self.layer as u32;
-            return;
-        }
-        let mut directories = vec![directory];
-        while let Some(directory) = directories.pop() {
-            let ours = |name: &Name| name.unpacked && name.layer as usize == self.layer;
-            let (kept, gone): (Vec<_>, Vec<_>) =
-                self.tree.names(directory).map(|(name, entry)| (name.to_vec(), entry)).partition(|(_, e)| ours(e));
-            for (name, _) in gone {
-                self.tree.remove(directory, &name);
-            }
-            directories.extend(kept.into_iter().map(|(_, entry)| entry.inode));
-        }
-    }
-
-    fn white_out(&mut self, parent: u32, gone: &[u8], entry: &Entry) -> Result<()> {
-        if matches!(gone, b"" | b"." | b"..") {
-            return Err(refused("a whiteout of no name"));
-        }
-        if !self.overlay {
-            self.tree.remove(parent, gone);
+            inode.layer = self.layer;
             return Ok(());
         }
-        if self.tree.look_up(parent, gone).is_some() {
+        let mut directories: Vec<Path> = vec![directory.to_vec()];
+        while let Some(directory) = directories.pop() {
+            let Some(node) = find(self.disk, &directory)? else { continue };
+            for (name, origin) in self.disk.names(&node) {
+                let path = [directory.as_slice(), &[name]].concat();
+                match origin.unpacked && origin.layer == self.layer {
+                    true => directories.push(path),
+                    false => self.disk.remove(&path)?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn white_out(&mut self, gone: &[Vec<u8>], entry: &Entry) -> Result<()> {
+        if let Whiteouts::Remove = self.whiteouts {
+            return self.disk.remove(gone);
+        }
+        if find(self.disk, gone)?.is_some() {
             return Err(refused(
                 "a whiteout of what the same layer has: containerd does not unpack that as an overlay",
             ));
         }
-        let mut whiteout = Inode::new(Mode::new(FileType::CharDevice, 0), self.layer as u32);
-        (whiteout.uid, whiteout.gid) = (entry.uid, entry.gid);
-        let inode = self.tree.create(whiteout);
-        self.tree.link(parent, gone, Name { inode, layer: self.layer as u32, unpacked: false });
-        Ok(())
+        let mut whiteout = self.born(gone, FileType::CharDevice, 0)?;
+        whiteout.chown(entry.uid, entry.gid);
+        self.disk.create(gone, whiteout, self.origin(false))
     }
 
-    fn create(&mut self, parent: u32, base: &[u8], entry: &Entry, digest: Option<Digest>) -> Result<()> {
+    fn create(&mut self, path: &[Vec<u8>], entry: &Entry, digest: Option<Digest>) -> Result<()> {
         let is_directory = matches!(&entry.kind, EntryKind::Special { file_type: FileType::Directory, .. });
-        let present = self.tree.look_up(parent, base);
-        let merged =
-            present.filter(|name| is_directory && self.tree.inode(name.inode).file_type() == FileType::Directory);
-        if merged.is_none() && present.is_some() {
-            self.tree.remove(parent, base);
+        let present = find(self.disk, path)?.map(|node| self.disk.inode(&node).file_type());
+        let origin = self.origin(true);
+        if present == Some(FileType::Directory) && is_directory {
+            self.disk.note(path, origin)?;
+            return self.set_attributes(path, entry);
         }
-        let inode = match (&entry.kind, merged) {
-            (_, Some(name)) => name.inode,
-            (EntryKind::Link(target), None) => self.link_target(target)?,
-            (EntryKind::File(size), None) => {
-                let mut file = Inode::new(Mode::new(FileType::Regular, 0), 0);
-                (file.size, file.digest) = (*size, digest);
-                self.tree.create(file)
+        self.disk.remove(path)?;
+        let inode = match &entry.kind {
+            EntryKind::Global => return Ok(()),
+            EntryKind::Link(target) => {
+                let target = self.link_target(target)?;
+                self.disk.link(&target, path, origin)?;
+                return self.set_attributes(path, entry);
             }
-            (EntryKind::Special { file_type, target, device }, None) => {
+            EntryKind::File(size) => {
+                let mut file = self.born(path, FileType::Regular, entry.permissions)?;
+                (file.size, file.digest) = (*size, digest);
+                file
+            }
+            EntryKind::Special { file_type, target, device } => {
                 if *file_type == FileType::Symlink && (target.is_empty() || target.contains(&0)) {
                     return Err(refused("a symlink to nothing"));
                 }
-                let mut special = Inode::new(Mode::new(*file_type, 0), 0);
+                let mut special = self.born(path, *file_type, entry.permissions)?;
                 special.target = target.as_slice().into();
-                if matches!(file_type, FileType::CharDevice | FileType::BlockDevice) {
+                if is_device(entry) {
                     special.device = device_of(*device);
                 }
-                self.tree.create(special)
+                special
             }
         };
-        let name = Name { inode, layer: self.layer as u32, unpacked: true };
-        match merged {
-            Some(_) => self.tree.rename(parent, base, name),
-            None => self.tree.link(parent, base, name),
-        }
-        self.set_attributes(inode, entry);
-        Ok(())
+        self.disk.create(path, inode, origin)?;
+        self.set_attributes(path, entry)
     }
 
     /// What a hard link leads to.
-    fn link_target(&self, target: &[u8]) -> Result<u32> {
+    fn link_target(&self, target: &[u8]) -> Result<Path> {
         let slash = target.iter().rposition(|&byte| byte == b'/').map_or(0, |n| n + 1);
         let (above, base) = target.split_at(slash);
-        let mut path = resolve(self.tree, &clean(above))?;
+        let mut path = resolve(self.disk, Text::new(above))?;
         match base {
             b"" | b"." => {}
             b".." => drop(path.pop()),
             base => path.push(base.to_vec()),
         }
         let shown = Escaped(target);
-        let found = walk(self.tree, &path)?.filter(|_| !path.is_empty());
-        let Some(inode) = found else { return Err(refused(&format!("a hard link to {shown}, which is not there"))) };
-        match self.tree.inode(inode).file_type() {
-            FileType::Directory => Err(refused(&format!("a hard link to {shown}, a directory"))),
-            _ => Ok(inode),
+        match find(self.disk, &path)?.filter(|_| !path.is_empty()).map(|node| self.disk.inode(&node).file_type()) {
+            None => Err(refused(&format!("a hard link to {shown}, which is not there"))),
+            Some(FileType::Directory) => Err(refused(&format!("a hard link to {shown}, a directory"))),
+            Some(_) => Ok(path),
         }
     }
 
     /// Owner, attributes, mode: in that order, as one undoes what another set.
-    fn set_attributes(&mut self, number: u32, entry: &Entry) {
-        let inode = self.tree.inode_mut(number);
-        let file_type = inode.file_type();
-        (inode.uid, inode.gid, inode.layer) = (entry.uid, entry.gid, self.layer as u32);
-        if file_type == FileType::Regular {
-            inode.xattrs.retain(|xattr| xattr.name != CAPABILITY);
+    fn set_attributes(&mut self, path: &[Vec<u8>], entry: &Entry) -> Result<()> {
+        let layer = self.layer;
+        let inode = self.disk.change(path)?;
+        inode.layer = layer;
+        inode.chown(entry.uid, entry.gid);
+        for xattr in &entry.xattrs {
+            inode.put_xattr(&xattr.name, &xattr.value);
         }
-        if matches!(file_type, FileType::Regular | FileType::Directory) {
-            let kept = |xattr: &&Xattr| !xattr.name.starts_with(TRUSTED);
-            for xattr in entry.xattrs.iter().filter(kept) {
-                inode.set_xattr(&xattr.name, &xattr.value);
-            }
-        }
-        inode.mode = Mode::new(file_type, entry.permissions);
+        inode.chmod(entry.permissions);
+        Ok(())
     }
+}
+
+fn is_device(entry: &Entry) -> bool {
+    matches!(&entry.kind, EntryKind::Special { file_type: FileType::CharDevice | FileType::BlockDevice, .. })
 }
 
 /// The kernel's numbers: 12 bits for the major, 20 for the minor.
 fn device_of((major, minor): (u32, u32)) -> (u32, u32) {
     (major & 0xfff, minor & 0xf_ffff)
-}
-
-/// Cleaned as Go's `filepath.Clean` does, beneath a root: `.` and empty components go, `..` takes one away; where
-/// there is none to take, it stays at the beginning and means the root.
-fn clean(name: &[u8]) -> Path {
-    let mut path: Path = Vec::new();
-    let rooted = name.first() == Some(&b'/');
-    for component in name.split(|&byte| byte == b'/') {
-        match component {
-            b"" | b"." => {}
-            b".." => match path.last().map(Vec::as_slice) {
-                Some(b"..") => path.push(component.to_vec()),
-                Some(_) => drop(path.pop()),
-                None if rooted => {}
-                None => path.push(component.to_vec()),
-            },
-            component => path.push(component.to_vec()),
-        }
-    }
-    path
-}
-
-/// Resolves a path as if the tree's root were the root of everything. What does not exist is no symlink.
-fn resolve(tree: &Tree, path: &[Vec<u8>]) -> Result<Path> {
-    let mut pending: Vec<Vec<u8>> = path.iter().rev().cloned().collect();
-    let mut resolved: Path = Vec::new();
-    // The inodes of what is resolved, as far as they exist.
-    let mut inodes = vec![Some(ROOT)];
-    let mut links = 0;
-    while let Some(component) = pending.pop() {
-        if component == b".." {
-            resolved.pop();
-            inodes.truncate(resolved.len() + 1);
-            continue;
-        }
-        let above = inodes.last().copied().flatten();
-        if above.is_some_and(|above| tree.inode(above).file_type() != FileType::Directory) {
-            return Err(refused("it lies beneath something that is no directory"));
-        }
-        let found = above.and_then(|above| tree.look_up(above, &component));
-        match found.map(|name| tree.inode(name.inode)) {
-            Some(inode) if inode.file_type() == FileType::Symlink => {
-                links += 1;
-                if links > LINKS_MAX {
-                    return Err(refused("it leads through too many symlinks"));
-                }
-                if inode.target.first() == Some(&b'/') {
-                    resolved.clear();
-                    inodes.truncate(1);
-                }
-                let target = inode.target.split(|&byte| byte == b'/').rev();
-                pending.extend(target.filter(|part| !matches!(*part, b"" | b".")).map(<[u8]>::to_vec));
-            }
-            _ => {
-                resolved.push(component);
-                inodes.push(found.map(|name| name.inode));
-            }
-        }
-    }
-    let bytes: usize = resolved.iter().map(|component| component.len() + 1).sum();
-    if bytes > PATH_CHECKED {
-        let path = resolved.iter().flat_map(|component| [b"/", component.as_slice()]).collect::<Vec<_>>().concat();
-        if !is_clean(&path) {
-            return Err(refused("its path is longer or deeper than a manifest may record"));
-        }
-    }
-    Ok(resolved)
-}
-
-/// Bytes of a path that need no closer look: a manifest takes every shorter one.
-const PATH_CHECKED: usize = 32 << 10;
-
-/// The inode at a resolved path.
-fn walk(tree: &Tree, path: &[Vec<u8>]) -> Result<Option<u32>> {
-    let mut inode = ROOT;
-    for component in path {
-        if tree.inode(inode).file_type() != FileType::Directory {
-            return Err(refused("it leads beneath something that is no directory"));
-        }
-        match tree.look_up(inode, component) {
-            Some(name) => inode = name.inode,
-            None => return Ok(None),
-        }
-    }
-    Ok(Some(inode))
-}
-
-fn refused(why: &str) -> Error {
-    Error::new(ErrorKind::InvalidInput, why)
 }

@@ -67,13 +67,24 @@ impl Header {
         let prefix = match format {
             Format::Ustar => text(&block[345..500]),
             Format::Star => text(&block[345..476]),
-            Format::V7 | Format::Gnu => Vec::new(),
+            Format::Gnu => gnu_prefix(block),
+            Format::V7 => Vec::new(),
         };
         if !prefix.is_empty() {
             header.name = [prefix.as_slice(), b"/", &header.name].concat();
         }
         Ok(header)
     }
+}
+
+/// The prefix that GNU's format does not have, and that writers of old (Go before 1.8) put where its two times belong:
+/// ASCII, where what stands there cannot be times.
+fn gnu_prefix(block: &Block) -> Vec<u8> {
+    let is_time = |field: &[u8]| field[0] == 0 || number(field).is_ok();
+    if is_time(&block[345..357]) && is_time(&block[357..369]) {
+        return Vec::new();
+    }
+    Some(text(&block[345..500])).filter(|prefix| prefix.is_ascii()).unwrap_or_default()
 }
 
 /// The sum of all bytes, its own field taken for spaces; old programs summed signed bytes.

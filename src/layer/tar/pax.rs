@@ -28,13 +28,14 @@ impl Records {
         let mut map: Vec<Vec<u8>> = Vec::new();
         while !rest.is_empty() {
             let space = rest.iter().position(|&byte| byte == b' ').ok_or_else(failed)?;
-            let length = decimal(&rest[..space]).and_then(|n| usize::try_from(n).ok()).ok_or_else(failed)?;
+            let length = integer(&rest[..space]).and_then(|n| usize::try_from(n).ok()).ok_or_else(failed)?;
             let record =
                 rest.get(space + 1..length).and_then(|record| record.strip_suffix(b"\n")).ok_or_else(failed)?;
             rest = &rest[length..];
             let equals = record.iter().position(|&byte| byte == b'=').filter(|&n| n > 0).ok_or_else(failed)?;
             let (key, value) = (&record[..equals], &record[equals + 1..]);
-            if matches!(key, b"path" | b"linkpath" | b"uname" | b"gname") && value.contains(&0) {
+            let is_text = matches!(key, b"path" | b"linkpath" | b"uname" | b"gname");
+            if key.contains(&0) || is_text && value.contains(&0) {
                 return Err(failed());
             }
             match key {
@@ -64,7 +65,7 @@ impl Records {
         let number = |key: &str, field: &mut i64| match self.get(key) {
             b"" => Ok(()),
             value => {
-                *field = signed(value).ok_or_else(|| broken("PAX records with a number that is none"))?;
+                *field = integer(value).ok_or_else(|| broken("PAX records with a number that is none"))?;
                 Ok(())
             }
         };
@@ -89,11 +90,7 @@ impl Records {
     }
 }
 
-/// A number of decimal digits.
-pub fn decimal(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok().filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?.parse().ok()
-}
-
-fn signed(digits: &[u8]) -> Option<i64> {
+/// Decimal digits, perhaps after a sign, as Go's `strconv.ParseInt` takes them.
+pub fn integer(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 
 use super::header::{Block, Header, number};
-use super::pax::{Records, decimal};
+use super::pax::{Records, integer};
 use super::{broken, invalid};
 use crate::error::Result;
 
@@ -73,8 +73,8 @@ impl Fragments {
         }
         let size = [records.get("GNU.sparse.size"), records.get("GNU.sparse.realsize")];
         if let Some(size) = size.into_iter().find(|size| !size.is_empty()) {
-            let size = decimal(size).and_then(|size| i64::try_from(size).ok());
-            header.size = size.ok_or_else(|| invalid(&header.name, "a sparse file of a size that is none"))?;
+            let size = integer(size).ok_or_else(|| invalid(&header.name, "a sparse file of a size that is none"));
+            header.size = size?;
         }
         let mut fragments = Self::default();
         if in_contents {
@@ -123,7 +123,8 @@ impl Fragments {
 }
 
 fn digits(text: &[u8]) -> Result<u64> {
-    decimal(text).ok_or_else(|| broken("a sparse map with a number that is none"))
+    let number = integer(text).and_then(|number| u64::try_from(number).ok());
+    number.ok_or_else(|| broken("a sparse map with a number that is none"))
 }
 
 /// A sparse file, as it is read.

@@ -90,7 +90,7 @@ fn numbers_in_base_256_and_negative_ones() {
     let with_uid = |bytes: [u8; 8]| block(b'0', "f", 0, b"", |block| block[108..116].copy_from_slice(&bytes));
     let uid = |bytes| entries(&with_uid(bytes)).unwrap()[0].0.uid;
     assert_eq!(uid([0x80, 0, 0, 0, 0, 0x2d, 0xc6, 0xc0]), 3_000_000);
-    assert_eq!(uid([0xff; 8]), 0, "no owner is none");
+    assert_eq!(uid([0xff; 8]), u32::MAX, "no owner");
     assert_eq!(uid(*b"  17 \0\0\0"), 0o17);
     refused(&with_uid(*b"999\0\0\0\0\0"));
 }
@@ -201,14 +201,79 @@ fn old_directories_end_with_a_slash() {
 }
 
 #[test]
-fn global_records_and_unread_contents_are_passed_over() {
-    let tar =
-        [plain(b'g', "pax_global_header", b"16 path=ignored\n"), plain(b'0', "a", &[1; 1000]), plain(b'0', "b", b"")]
-            .concat();
+fn contents_that_are_not_read_are_passed_over() {
+    let tar = [plain(b'0', "a", &[1; 1000]), plain(b'0', "b", b"")].concat();
     let mut reader = TarReader::new(tar.as_slice(), 1 << 20);
     let mut names = Vec::new();
     while let Some((entry, _)) = reader.next().unwrap() {
         names.push(entry.name);
     }
     assert_eq!(names, [b"a", b"b"]);
+}
+
+#[test]
+fn a_global_header_is_an_entry_and_ends_what_was_said_before() {
+    let global = |name: &str, records: &[u8]| plain(b'g', name, records);
+    let tar = [
+        pax(&[("path", "forgotten"), ("SCHILY.xattr.user.a", "b")]),
+        plain(b'L', "././@LongLink", b"forgotten, too\0"),
+        global("pax_global_header", b"13 comment=c\n"),
+        plain(b'0', "a", b"x"),
+        global("overruled", b"10 path=p\n"),
+        plain(b'0', "b", b""),
+    ]
+    .concat();
+    let entries = entries(&tar).unwrap();
+    let names: Vec<_> = entries.iter().map(|(entry, _)| String::from_utf8_lossy(&entry.name).into_owned()).collect();
+    assert_eq!(names, ["pax_global_header", "a", "p", "b"]);
+    let globals: Vec<_> = entries.iter().map(|(entry, _)| entry.kind == EntryKind::Global).collect();
+    assert_eq!(globals, [true, false, true, false]);
+    assert_eq!((entries[1].0.xattrs.len(), entries[1].1.as_slice()), (0, &b"x"[..]));
+    refused(&[global("g", b"9 a=b\n"), plain(b'0', "f", b"")].concat());
+}
+
+#[test]
+fn a_prefix_that_gnu_does_not_have_counts_where_no_times_are() {
+    let with = |prefix: &[u8]| {
+        let tar = block(b'0', "f", 0, b"", |block| block[345..345 + prefix.len()].copy_from_slice(prefix));
+        String::from_utf8(entries(&tar).unwrap().remove(0).0.name).unwrap()
+    };
+    for (prefix, name) in [
+        (&b"some/where"[..], "some/where/f"),
+        (b"", "f"),
+        (b"00000000017\x0000000000017", "f"),
+        (b"0000000001 x", "0000000001 x/f"),
+        (b"\xff\xfe", "f"),
+        (b"n\xc3\xb6", "f"),
+    ] {
+        assert_eq!(with(prefix), name, "{prefix:?}");
+    }
+}
+
+#[test]
+fn an_empty_long_name_leaves_that_of_the_header() {
+    for empty in [&b""[..], b"\0", b"\0more"] {
+        let long = |kind| plain(kind, "././@LongLink", empty);
+        let linked = block(b'1', "short", 0, b"", |block| block[157..160].copy_from_slice(b"old"));
+        let entries = entries(&[long(b'L'), long(b'K'), linked].concat()).unwrap();
+        assert_eq!(
+            (entries[0].0.name.as_slice(), &entries[0].0.kind),
+            (&b"short"[..], &EntryKind::Link(b"old".into()))
+        );
+    }
+}
+
+#[test]
+fn numbers_of_records_may_have_a_sign() {
+    let with = |records: &str| entries(&[plain(b'x', "pax", records.as_bytes()), plain(b'5', "d", b"")].concat());
+    for (records, name, uid) in
+        [("+11 path=p\n", "p", 0), ("011 path=p\n", "p", 0), ("9 uid=+7\n", "d", 7), ("9 uid=-1\n", "d", u32::MAX)]
+    {
+        let entry = with(records).unwrap().remove(0).0;
+        assert_eq!((entry.name.as_slice(), entry.uid), (name.as_bytes(), uid), "{records}");
+    }
+    for records in ["-11 path=p\n", "1_1 path=p\n", "+ path=p\n", "8 a\0b=c\n", "9 uid=+-\n"] {
+        assert_eq!(with(records).unwrap_err().kind(), ErrorKind::InvalidInput, "{records}");
+    }
+    assert_eq!(with("11 size=-5\n").unwrap()[0].0.name, b"d", "the size of a directory says nothing");
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use protobuf::MessageField;
 
 use super::{KEYS_MAX, fitting, pb, progress, summary};
+use crate::containerd::Platform;
 use crate::image::{
     Change, ContainerReport, DeriveReport, ImageEvent, ImageFinding, ImageInfo, LayerRef, RepairEvent, SharedLayer,
     Touch, Verdict,
@@ -54,7 +55,9 @@ pub fn verify_progress(now: &Progress) -> pb::ImageEvent {
 
 pub fn event(event: ImageEvent) -> pb::ImageEvent {
     image_event(match event {
-        ImageEvent::Begin { image, snapshotter } => image_event::Event::Begin(subject(image, snapshotter)),
+        ImageEvent::Begin { image, snapshotter, platform } => {
+            image_event::Event::Begin(subject(image, snapshotter, platform))
+        }
         ImageEvent::Finding(finding) => image_event::Event::Finding(image_finding(finding)),
         ImageEvent::End { report, shared } => image_event::Event::End(pb::ImageEnd {
             summary: MessageField::some(summary(report.entries, report.bytes, report.findings, Duration::ZERO)),
@@ -73,8 +76,9 @@ pub fn verified(report: &VerifyReport, took: Duration) -> pb::ImageEvent {
     image_event(image_event::Event::Summary(summary(report.entries, report.bytes, report.findings, took)))
 }
 
-fn subject(image: String, snapshotter: String) -> pb::ImageSubject {
-    pb::ImageSubject { image, snapshotter, ..Default::default() }
+fn subject(image: String, snapshotter: String, platform: Option<Platform>) -> pb::ImageSubject {
+    let platform = platform.map(|platform| platform.to_string()).unwrap_or_default();
+    pb::ImageSubject { image, snapshotter, platform, ..Default::default() }
 }
 
 fn image_finding(found: ImageFinding) -> pb::ImageFinding {
@@ -152,7 +156,9 @@ pub fn repair_progress(now: &Progress) -> pb::RepairEvent {
 
 pub fn repair(event: RepairEvent) -> pb::RepairEvent {
     repair_event(match event {
-        RepairEvent::Begin { image, snapshotter } => repair_event::Event::Begin(subject(image, snapshotter)),
+        RepairEvent::Begin { image, snapshotter, platform } => {
+            repair_event::Event::Begin(subject(image, snapshotter, platform))
+        }
         RepairEvent::Change { layer: of, action, kept } => repair_event::Event::Change(pb::RepairChange {
             action: action.name().into(),
             path: action.path().to_vec(),
