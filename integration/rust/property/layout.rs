@@ -14,6 +14,7 @@ use crate::features::{Feature, Features};
 use crate::layer::Maker;
 use crate::random::Random;
 use crate::tar::{self, Entry, Form, Kind, Trailer};
+use crate::view::shown;
 
 /// Layers of an image.
 const LAYERS_MAX: usize = 5;
@@ -110,6 +111,24 @@ impl Image {
 
     pub fn tag(&self) -> String {
         format!("s{}", self.seed)
+    }
+
+    /// Prints what it is made of.
+    pub fn show(&self) {
+        for (n, layer) in self.layers.iter().enumerate() {
+            println!("seed {}: layer {} ({}) {}", self.seed, n + 1, layer.compression, layer.chain_id);
+            for entry in &layer.entries {
+                let kind = match &entry.kind {
+                    Kind::File(contents) => format!("file of {} bytes", contents.len()),
+                    Kind::Symlink(target) => format!("symlink to {}", shown(target)),
+                    Kind::Link(target) => format!("link to {}", shown(target)),
+                    other => format!("{other:?}").chars().take(60).collect(),
+                };
+                let xattrs: Vec<_> = entry.xattrs.iter().map(|(name, _)| name.as_str()).collect();
+                let Entry { name, mode, uid, gid, form, .. } = entry;
+                println!("  {} {mode:o} {uid}:{gid} {form:?} {kind} {}", shown(name), xattrs.join(" "));
+            }
+        }
     }
 
     /// The chain ID of the whole image.

@@ -86,7 +86,9 @@ fn main() -> ExitCode {
 fn test(args: Args) -> Outcome<bool> {
     let only = args.only.as_deref().map_or(Ok(Features::ALL), Features::parse)?;
     let features = only.without(Features::parse(&args.without)?);
-    let Args { containerd, daemon, work, import_option: import_options, seed, count, snapshotter, failures, show, .. } = args;
+    let Args {
+        containerd, daemon, work, import_option: import_options, seed, count, snapshotter, failures, show, ..
+    } = args;
     let services = Services { containerd, daemon, import_options, work };
     Run::new(services, Settings { features, snapshotter, failures, show }).images(seed, count)
 }

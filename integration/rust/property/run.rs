@@ -15,7 +15,7 @@ use crate::layer::cleaned;
 use crate::layout::Image;
 use crate::random::Random;
 use crate::services::{self, Answer, Services};
-use crate::tar::{Entry, Kind};
+use crate::tar::Kind;
 use crate::view::{self, changes, shown};
 
 /// A seed is tested with one of them, in turn.
@@ -91,7 +91,8 @@ impl Run {
     pub fn images(mut self, first: u64, count: u64) -> Outcome<bool> {
         let seeds: Vec<u64> = (first..first + count).collect();
         for snapshotter in SNAPSHOTTERS {
-            let mine: Vec<u64> = seeds.iter().copied().filter(|seed| self.snapshotter_of(*seed) == snapshotter).collect();
+            let mine: Vec<u64> =
+                seeds.iter().copied().filter(|seed| self.snapshotter_of(*seed) == snapshotter).collect();
             for batch in mine.chunks(BATCH) {
                 self.batch(snapshotter, batch)?;
                 if self.tally.failures >= self.settings.failures {
@@ -120,7 +121,7 @@ impl Run {
         let images = seeds.iter().map(|seed| Image::random(*seed, self.settings.features));
         let images = images.collect::<Outcome<Vec<_>>>()?;
         if self.settings.show {
-            images.iter().for_each(show);
+            images.iter().for_each(Image::show);
         }
         let refused = self.services.import(&namespace, snapshotter, &images.iter().collect::<Vec<_>>())?;
         for (seed, why) in &refused {
@@ -185,8 +186,9 @@ impl Run {
             let listed = self.services.ours(namespace, &["snapshot", "ls", "kind==committed"])?;
             let mut unsealed = BTreeMap::new();
             let mut waits = false;
-            for (image, number, layer) in
-                images.iter().flat_map(|image| image.layers.iter().enumerate().map(move |(n, layer)| (image, n + 1, layer)))
+            for (image, number, layer) in images
+                .iter()
+                .flat_map(|image| image.layers.iter().enumerate().map(move |(n, layer)| (image, n + 1, layer)))
             {
                 let ends = |line: &&Value| line["key"].as_str().is_some_and(|key| key.ends_with(&layer.chain_id));
                 let Some(line) = listed.lines.iter().find(ends) else {
@@ -226,11 +228,8 @@ impl Run {
         let Some((n, what)) = damage::inflict(&mut random, &directories, layered)? else { return Ok(None) };
         let number = layered.then(|| directories.len() - n);
         let after = (look(&directories)?, look(&directories[n..])?);
-        let damage = Damage {
-            in_image: changes(&before, &after.0),
-            in_layer: changes(&befores[n], &after.1),
-            layer: number,
-        };
+        let damage =
+            Damage { in_image: changes(&before, &after.0), in_layer: changes(&befores[n], &after.1), layer: number };
         let tally = &mut self.tally;
         *tally.kinds.entry(what.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
         match (damage.in_image.is_empty(), damage.in_layer.is_empty()) {
@@ -306,7 +305,9 @@ impl Subject<'_> {
         let answer = self.image_command(services, &["verify"])?;
         let wanted = i32::from(!damage.in_image.is_empty());
         if answer.code != wanted {
-            return Ok(Some(format!("image verify: exit code {}, not {wanted}: {}", answer.code, answer.text)));
+            let plans = if self.plans(services)?.is_some() { "something" } else { "nothing" };
+            let Answer { code, text, .. } = answer;
+            return Ok(Some(format!("image verify: exit code {code}, not {wanted}; a repair plans {plans}: {text}")));
         }
         let named: Vec<_> = answer.findings().map(|finding| (services::path_of(finding), finding)).collect();
         if let Some((path, _)) = named.iter().find(|(path, _)| !damage.in_image.contains(path)) {
@@ -318,7 +319,10 @@ impl Subject<'_> {
         let planned = self.image_command(services, &["repair", "--dry-run"])?;
         let wanted = i32::from(!damage.in_layer.is_empty());
         if planned.code != wanted {
-            return Ok(Some(format!("image repair --dry-run: exit code {}, not {wanted}: {}", planned.code, planned.text)));
+            return Ok(Some(format!(
+                "image repair --dry-run: exit code {}, not {wanted}: {}",
+                planned.code, planned.text
+            )));
         }
         self.daemon_says(services, wanted)
     }
@@ -380,23 +384,5 @@ impl fmt::Display for Tally {
              nowhere; {} failures",
             self.images, self.layers, self.refused, self.found, self.hidden, self.harmless, self.failures
         )
-    }
-}
-
-/// Prints what an image is made of.
-fn show(image: &Image) {
-    for (n, layer) in image.layers.iter().enumerate() {
-        println!("seed {}: layer {} ({}) {}", image.seed, n + 1, layer.compression, layer.chain_id);
-        for entry in &layer.entries {
-            let kind = match &entry.kind {
-                Kind::File(contents) => format!("file of {} bytes", contents.len()),
-                Kind::Symlink(target) => format!("symlink to {}", shown(target)),
-                Kind::Link(target) => format!("link to {}", shown(target)),
-                other => format!("{other:?}").chars().take(60).collect(),
-            };
-            let xattrs: Vec<_> = entry.xattrs.iter().map(|(name, _)| name.as_str()).collect();
-            let Entry { name, mode, uid, gid, form, .. } = entry;
-            println!("  {} {mode:o} {uid}:{gid} {form:?} {kind} {}", shown(name), xattrs.join(" "));
-        }
     }
 }

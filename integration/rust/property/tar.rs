@@ -15,7 +15,11 @@ const NAME: usize = 100;
 pub enum Kind {
     File(Vec<u8>),
     /// A file of this size, zeros but for these pieces, in the order of their offsets; as of GNU tar's PAX 0.1 or 1.0.
-    Sparse { size: u64, pieces: Vec<(u64, Vec<u8>)>, old: bool },
+    Sparse {
+        size: u64,
+        pieces: Vec<(u64, Vec<u8>)>,
+        old: bool,
+    },
     Directory,
     Symlink(Vec<u8>),
     Link(Vec<u8>),
