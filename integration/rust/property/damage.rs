@@ -19,8 +19,11 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// What was done to a directory, for a person; nothing if there was nothing to do it to.
 type Done = Outcome<Option<String>>;
 
+/// A name, and what does it.
+type Kind = (&'static str, fn(&mut Scene<'_>) -> Done);
+
 /// Kinds of damage, by name. Each is as likely as the others.
-const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 19] = [
+const KINDS: [Kind; 19] = [
     ("flip", flip),
     ("truncate", truncate),
     ("empty", empty),
@@ -43,7 +46,7 @@ const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 19] = [
 ];
 
 /// Those of directories that are layers of an overlay.
-const LAYERED_KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 3] =
+const LAYERED_KINDS: [Kind; 3] =
     [("whiteout-remove", whiteout_remove), ("whiteout-add", whiteout_add), ("opaque-toggle", opaque_toggle)];
 
 /// Kinds that are tried before an image counts as one that has nothing to damage.
