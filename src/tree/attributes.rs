@@ -44,7 +44,15 @@ impl Others {
         match self {
             Self::Stay => false,
             Self::Go => true,
-            Self::HostsStay(but) => !host::owns(name) || but.iter().any(|other| other.as_bytes() == name),
+            Self::HostsStay(_) => !self.leaves_to_host(name),
+        }
+    }
+
+    /// Whether an attribute is the host's business.
+    fn leaves_to_host(self, name: &[u8]) -> bool {
+        match self {
+            Self::Stay | Self::Go => false,
+            Self::HostsStay(but) => host::owns(name) && !but.iter().any(|other| other.as_bytes() == name),
         }
     }
 }
@@ -122,8 +130,32 @@ pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'
         }
     }
     for xattr in attributes.xattrs.iter().filter(|wanted| !present.contains(wanted)) {
-        rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
-            .map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?;
+        match rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty()) {
+            // The host gives it to a new inode by itself, as it sees fit: EVM's is of the old one, for example.
+            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) if attributes.others.leaves_to_host(&xattr.name) => {}
+            set => set.map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?,
+        }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_the_hosts_stays_but_for_what_is_named() {
+        let others = Others::HostsStay(&["trusted.overlay.opaque"]);
+        for (name, takes) in [
+            ("security.selinux", false),
+            ("trusted.overlay.origin", false),
+            ("trusted.overlay.opaque", true),
+            ("user.origin", true),
+            ("security.capability", true),
+        ] {
+            let name = name.as_bytes();
+            assert_eq!((others.takes(name), others.leaves_to_host(name)), (takes, !takes), "{}", Escaped(name));
+            assert!(Others::Go.takes(name) && !Others::Stay.takes(name) && !Others::Go.leaves_to_host(name));
+        }
+    }
 }
