@@ -19,6 +19,6 @@ mod tar;
 
 pub use entry::{Entry, EntryKind};
 pub use limits::Limits;
-pub use overlay::{OPAQUE_NAMES, is_copied_up, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode};
+pub use overlay::{OPAQUE_NAMES, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode, redirected};
 pub use read::{Expected, ReadReport, read};
 pub use rootfs::{Found, Recorded, Rootfs, Unpacking};

@@ -26,5 +26,6 @@ pub use diff::{diff, diff_by};
 pub use finding::{Finding, FindingKind};
 pub use inspect::{Stats, dump_json, dump_text, list, stats};
 pub use reconcile::reconcile;
+pub use resource::resource_of;
 pub use rules::{Exact, Rules, Settled};
 pub use verify::{Pair, VerifyOptions, VerifyReport, join_by, verify, verify_by};

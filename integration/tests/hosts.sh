@@ -61,7 +61,7 @@ odd_labelled() {
 	pack "$1"
 }
 
-image() { continuity --containerd-address "$containerd_socket" image "$@"; }
+image() { env -u CONTAINERD_SNAPSHOTTER continuity --containerd-address "$containerd_socket" image "$@"; }
 
 repair() { image repair --root "$work/state" "$@"; }
 

@@ -211,13 +211,17 @@ fn candidate(documents: &dyn Documents, record: &ImageRecord, entry: Entry) -> O
         Err(error) if entry.absent || entry.fit == Fit::No => return Some(Found::Absent(error)),
         Err(error) => return Some(Found::Unreadable(error)),
     };
-    let image = match read_manifest(documents, &descriptor) {
-        Err(error) => Err(error),
-        Ok(manifest) => image_of(documents, record, &descriptor, &manifest),
-    };
+    let mut is_alone = false;
+    let image = read_manifest(documents, &descriptor).and_then(|manifest| {
+        image_of(documents, record, &descriptor, &manifest).inspect_err(|error| {
+            is_alone = error.kind() == ErrorKind::NotFound && lacks_config(documents, &descriptor, &manifest);
+        })
+    });
     match image {
         // Also if it was collected after it was read, and its config before.
         Err(error) if is_absent(documents, &error, &descriptor) => Some(Found::Absent(error)),
+        // Of another platform, an import of containerd 2.x keeps the manifest alone.
+        Err(error) if is_alone && entry.fit == Fit::No => Some(Found::Absent(error)),
         Ok(image) => Some(Found::Image(image)),
         Err(error) if error.kind() == ErrorKind::FailedPrecondition => {
             log::debug!("{}: {error}", named(record));
@@ -234,6 +238,13 @@ fn is_for(image: &Image, wanted: &Platform) -> bool {
 
 fn read_manifest(documents: &dyn Documents, descriptor: &Descriptor) -> Result<Vec<u8>> {
     documents.read(descriptor).map_err(|error| error.context("its manifest"))
+}
+
+/// Whether the content store does not know the config of a manifest.
+fn lacks_config(documents: &dyn Documents, descriptor: &Descriptor, manifest: &[u8]) -> bool {
+    let config =
+        parse::<Manifest>(descriptor, manifest).and_then(|manifest| descriptor_of(manifest.config.unwrap_or_default()));
+    config.and_then(|config| documents.knows(&config.digest)).is_ok_and(|known| !known)
 }
 
 /// The image of a manifest.

@@ -19,8 +19,8 @@ const WHITEOUT: &[u8] = b"whiteout";
 /// Marks a file whose contents are those of the layers below.
 const METACOPY: &[u8] = b"metacopy";
 
-/// Marks what was copied up from a layer below.
-const ORIGIN: &[u8] = b"origin";
+/// Names the place in the layers below whose contents a directory shows, which was moved.
+const REDIRECT: &[u8] = b"redirect";
 
 /// The value of [`OPAQUE`] that hides; another one says that there may be whiteouts that are no devices.
 const YES: &[u8] = b"y";
@@ -47,9 +47,15 @@ pub fn is_metacopy(resource: &Resource) -> bool {
     resource.mode.file_type() == FileType::Regular && marked(&resource.xattrs, METACOPY)
 }
 
-/// Whether overlayfs copied it up from a layer below.
-pub fn is_copied_up(resource: &Resource) -> bool {
-    marked(&resource.xattrs, ORIGIN)
+/// The place in the layers below whose contents a directory at `path` shows beside its own, if it was moved.
+pub fn redirected(path: &[u8], xattrs: &[Xattr]) -> Option<Vec<u8>> {
+    let redirect = xattrs.iter().find(|xattr| host::overlays(&xattr.name) == Some(REDIRECT))?;
+    let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    Some(match redirect.value.starts_with(b"/") {
+        true => redirect.value.clone(),
+        // Renamed, and no more.
+        false => [&path[..slash], b"/", &redirect.value].concat(),
+    })
 }
 
 /// Whether it hides what lies beneath it: a character device 0,0, whatever its attributes, or an empty file with the

@@ -146,6 +146,23 @@ impl Rootfs {
         self.trees.get(..layers).map(|trees| Merged::new(trees).names(directory)).unwrap_or_default()
     }
 
+    /// The names that a layer has itself in a directory.
+    pub fn own_names(&self, layer: usize, directory: &[u8]) -> Vec<Vec<u8>> {
+        let own = self.trees.get(layer).map(std::slice::from_ref);
+        own.map(|own| Merged::new(own).names(directory)).unwrap_or_default()
+    }
+
+    /// All paths of a layer's own directory that lead where one of them does.
+    pub fn own_paths(&self, layer: usize, path: &[u8]) -> Vec<Vec<u8>> {
+        let own = self.trees.get(layer).map(std::slice::from_ref);
+        own.map(|own| Merged::new(own).paths_of(path)).unwrap_or_default()
+    }
+
+    /// Whether paths of the root filesystem that the first `layers` layers make lead to one inode.
+    pub fn are_one(&self, layers: usize, paths: &[Vec<u8>]) -> bool {
+        self.trees.get(..layers).is_some_and(|trees| Merged::new(trees).are_one(paths))
+    }
+
     /// The topmost layer that has something at a path only because something else lies beneath it; none if an entry of
     /// that layer's tar put it there.
     pub fn implied(&self, path: &[u8]) -> Option<usize> {

@@ -104,7 +104,7 @@ pub fn compare(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, pr
     );
     inner.recorded.amend(snapshot, &inner.snapshotter, |seal| {
         let is_same = seal.manifest == Some(old) && seal.source == SealSource::Image;
-        is_same.then(|| Seal { state: SealState::Sealed, manifest: Some(manifest), ..seal })
+        is_same.then_some(Seal { state: SealState::Sealed, manifest: Some(manifest), ..seal })
     })
 }
 

@@ -3,13 +3,20 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::error::{ErrorKind, Result};
+use crate::digest::HashingStream;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host;
 use crate::inode::FileType;
 use crate::layer::{Rootfs, is_opaque, is_whiteout_inode};
 use crate::manifest::Resource;
-use crate::tree::Root;
+use crate::ops::resource_of;
+use crate::tree::{Metadata, Node, Root};
 
 /// The layers below one.
 pub trait Below {
@@ -25,10 +32,17 @@ pub trait Below {
     /// They cannot be read.
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// What they have to show at a path, where that is known.
-    fn resource(&self, _path: &[u8]) -> Option<Resource> {
-        None
-    }
+    /// What they show at a path, if anything.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn resource(&self, path: &[u8]) -> Result<Option<Resource>>;
+
+    /// Whether paths lead to one inode.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn are_one(&self, paths: &[Vec<u8>]) -> Result<bool>;
 }
 
 /// As the image says.
@@ -40,15 +54,19 @@ pub struct OfImage<'a> {
 
 impl Below for OfImage<'_> {
     fn shows(&self, path: &[u8]) -> Result<Option<FileType>> {
-        Ok(self.resource(path).map(|resource| resource.mode.file_type()))
+        Ok(self.resource(path)?.map(|resource| resource.mode.file_type()))
     }
 
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>> {
         Ok(self.rootfs.names_of(self.layers, directory))
     }
 
-    fn resource(&self, path: &[u8]) -> Option<Resource> {
-        self.rootfs.find_in(self.layers, path).map(|found| found.resource)
+    fn resource(&self, path: &[u8]) -> Result<Option<Resource>> {
+        Ok(self.rootfs.find_in(self.layers, path).map(|found| found.resource))
+    }
+
+    fn are_one(&self, paths: &[Vec<u8>]) -> Result<bool> {
+        Ok(self.rootfs.are_one(self.layers, paths))
     }
 }
 
@@ -105,17 +123,52 @@ impl OnDisk {
     }
 }
 
-impl Below for OnDisk {
-    fn shows(&self, path: &[u8]) -> Result<Option<FileType>> {
+impl OnDisk {
+    /// What is shown at a path, and the layer that it is of.
+    fn find(&self, path: &[u8]) -> Result<Option<(&Root, Metadata)>> {
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         for root in self.merged(&path[..slash])? {
             match root.metadata(path)? {
                 None => {}
                 Some(found) if is_whiteout_inode(&found) => return Ok(None),
-                Some(found) => return Ok(Some(found.file_type)),
+                Some(found) => return Ok(Some((root, found))),
             }
         }
         Ok(None)
+    }
+}
+
+impl Below for OnDisk {
+    fn shows(&self, path: &[u8]) -> Result<Option<FileType>> {
+        Ok(self.find(path)?.map(|(_, found)| found.file_type))
+    }
+
+    fn resource(&self, path: &[u8]) -> Result<Option<Resource>> {
+        let Some((root, found)) = self.find(path)? else { return Ok(None) };
+        let mut node = Node { metadata: found, digest: None, target: Vec::new(), xattrs: Vec::new() };
+        match found.file_type {
+            FileType::Regular => {
+                let file = root.open_inode(path, FileType::Regular)?;
+                let mut hashed = HashingStream::new(File::from(file));
+                io::copy(&mut hashed, &mut io::sink())
+                    .map_err(|error| Error::io("read", OsStr::from_bytes(path), error))?;
+                node.digest = Some(hashed.finish().1);
+                node.xattrs = root.xattrs(path, FileType::Regular)?;
+            }
+            FileType::Directory => node.xattrs = root.xattrs(path, FileType::Directory)?,
+            FileType::Symlink => node.target = root.read_link(path)?.unwrap_or_default(),
+            _ => {}
+        }
+        node.xattrs.retain(|xattr| !host::is_overlays(&xattr.name));
+        Ok(Some(resource_of(path.to_vec(), node)))
+    }
+
+    fn are_one(&self, paths: &[Vec<u8>]) -> Result<bool> {
+        let mut ids = BTreeSet::new();
+        for path in paths {
+            ids.insert(self.find(path)?.map(|(_, found)| (found.id.dev, found.id.ino)));
+        }
+        Ok(ids.len() == 1 && !ids.contains(&None))
     }
 
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>> {

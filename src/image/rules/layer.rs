@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
 use crate::layer::{
-    OPAQUE_NAMES, Rootfs, is_copied_up, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode,
+    OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode, redirected,
 };
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
@@ -64,7 +64,7 @@ impl<'a> LayerRules<'a> {
             self.settle_implied(path, found, &mut settled)?;
         }
         // The contents are those of the layers below, which are compared where they are.
-        if is_metacopy(found) && self.below.resource(path).is_some_and(|below| below.digest == expected.digest) {
+        if is_metacopy(found) && self.below.resource(path)?.is_some_and(|below| below.digest == expected.digest) {
             (settled.size, settled.digest) = (found.size, found.digest);
         }
         mark_here(&mut settled);
@@ -74,7 +74,7 @@ impl<'a> LayerRules<'a> {
     /// The mark of an opaque directory may be there or not, by either name, where that changes nothing.
     fn settle_mark(&self, path: &[u8], expected: &Resource, found: &Resource, settled: &mut Resource) -> Result<()> {
         let (wanted, there) = (is_opaque(&expected.xattrs), is_opaque(&found.xattrs));
-        if wanted == there || !self.shows_through(path)? {
+        if wanted == there || !self.shows_through(path, there)? {
             settled.xattrs.retain(|xattr| !is_opaque_name(&xattr.name));
             settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_opaque_name(&xattr.name)).cloned());
             settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -94,7 +94,11 @@ impl<'a> LayerRules<'a> {
     }
 
     fn missing(&self, path: &[u8], expected: &Resource) -> Result<Settled> {
-        if is_whiteout(expected) && (self.below.shows(path)?.is_none() || self.is_hidden(path)?) {
+        let same = match is_whiteout(expected) {
+            true => self.below.shows(path)?.is_none() || self.is_hidden(path)?,
+            false => self.is_shown_instead(path, expected)?,
+        };
+        if same {
             return Ok(Settled::Same);
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, None)?, ..expected.clone() };
@@ -113,16 +117,73 @@ impl<'a> LayerRules<'a> {
         }
         let shown = match &self.said {
             Some(said) => said.rootfs.find_in(said.layer + 1, path).map(|found| found.resource),
-            None if is_whiteout(found) && self.below.shows(path)?.is_none() => return Ok(Settled::Same),
-            None => return Ok(Settled::Differs),
+            None if self.is_hidden(path)? => None,
+            None => self.below.resource(path)?,
         };
         Ok(match shown {
             // Nothing is to be seen there, and nothing is.
             None if is_whiteout(found) => Settled::Same,
-            // Still the same as below: what is shown is what should be.
-            Some(shown) if is_copied_up(found) && self.is_copy(path, &shown, found)? => Settled::Same,
+            // The same as below: what is shown is what should be.
+            Some(shown) if !is_whiteout(found) && !self.is_linked(path)? && self.is_copy(path, &shown, found)? => {
+                Settled::Same
+            }
             _ => Settled::Differs,
         })
+    }
+
+    /// Whether the layers below show what is missing here, at the same path or where a directory above it was moved from:
+    /// all that leads to it, if several names do.
+    fn is_shown_instead(&self, path: &[u8], expected: &Resource) -> Result<bool> {
+        let mut places = Vec::with_capacity(expected.paths.len());
+        for path in &expected.paths {
+            let place = match self.moved_from(path)? {
+                Some(place) => place,
+                None if self.own.metadata(path)?.is_some() || self.is_hidden(path)? => return Ok(false),
+                None => path.clone(),
+            };
+            let Some(shown) = self.below.resource(&place)? else { return Ok(false) };
+            if !self.is_copy(path, expected, &shown)? {
+                return Ok(false);
+            }
+            places.push(place);
+        }
+        if places.len() > 1 && !self.below.are_one(&places)? {
+            return Ok(false);
+        }
+        // A repair makes a directory before what lies in it.
+        let is_directory = expected.mode.file_type() == FileType::Directory;
+        let Some(said) = self.said.as_ref().filter(|_| is_directory) else { return Ok(true) };
+        for name in said.rootfs.own_names(said.layer, path) {
+            let child = [path, b"/", &name].concat();
+            let own = said.rootfs.own(said.layer, &child);
+            let is_needed = |(resource, _): (Resource, bool)| -> Result<bool> {
+                let resource = Resource { paths: said.rootfs.own_paths(said.layer, &child), ..resource };
+                Ok(!matches!(self.missing(&child, &resource)?, Settled::Same))
+            };
+            if own.map_or(Ok(false), is_needed)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Where in the layers below a path lies, if a directory above it was moved.
+    fn moved_from(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        for (n, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
+            let above = &path[..n];
+            if self.own.metadata(above)?.is_none_or(|found| found.file_type != FileType::Directory) {
+                return Ok(None);
+            }
+            if let Some(place) = redirected(above, &self.own.xattrs(above, FileType::Directory)?) {
+                return Ok(Some([place.as_slice(), &path[n..]].concat()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether other names of this layer lead to what is at a path.
+    fn is_linked(&self, path: &[u8]) -> Result<bool> {
+        Ok(self.own.metadata(path)?.is_some_and(|found| found.link_id().is_some()))
     }
 
     fn is_copy(&self, path: &[u8], shown: &Resource, found: &Resource) -> Result<bool> {
@@ -146,17 +207,18 @@ impl<'a> LayerRules<'a> {
     }
 
     /// Whether what the layers below show in a directory, and this one does not hide name by name, is anything: then a
-    /// mark on the directory counts.
-    fn shows_through(&self, directory: &[u8]) -> Result<bool> {
+    /// mark on the directory counts. One that is there and is not expected counts for what is to be seen alone.
+    fn shows_through(&self, directory: &[u8], there: bool) -> Result<bool> {
         let directory = if directory == b"/" { b"" } else { directory };
         for name in self.below.names(directory)? {
             let path = [directory, b"/", &name].concat();
             match self.own.metadata(&path)? {
+                None if there && !self.is_to_be_seen(&path) => {}
                 None => return Ok(true),
                 Some(found) if found.file_type != FileType::Directory => {}
                 Some(_) if is_opaque(&self.own.xattrs(&path, FileType::Directory)?) => {}
                 Some(_) if self.below.shows(&path)? == Some(FileType::Directory) => {
-                    if self.shows_through(&path)? {
+                    if self.shows_through(&path, there)? {
                         return Ok(true);
                     }
                 }
@@ -164,6 +226,11 @@ impl<'a> LayerRules<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether anything is to be seen at a path, where that is known.
+    fn is_to_be_seen(&self, path: &[u8]) -> bool {
+        self.said.as_ref().is_none_or(|said| said.rootfs.find_in(said.layer + 1, path).is_some())
     }
 
     /// Whether the layer's directory, as it is, hides a path of the layers below by what lies above the path.

@@ -18,6 +18,8 @@ fn tar_of(entries: &[(&str, u32)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_mode(*mode);
         header.set_size(0);
+        header.set_uid(rustix::process::geteuid().as_raw().into());
+        header.set_gid(rustix::process::getegid().as_raw().into());
         header.set_entry_type(if name.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
         builder.append_data(&mut header, name, &[][..]).unwrap();
     }
@@ -159,7 +161,7 @@ fn differing(image: &Rootfs, names: &[&str]) -> Vec<String> {
 fn whiteouts_and_marks_count_where_they_change_what_is_shown() {
     let below: &[(&str, u32)] =
         &[("d/", 0o755), ("d/a", 0o644), ("d/sub/", 0o755), ("d/sub/b", 0o644), ("empty/", 0o755)];
-    let table: [(Entries<'_>, &[&str], &[&str]); 13] = [
+    let table: [(Entries<'_>, &[&str], &[&str]); 19] = [
         (&[("d/.wh.a", 0)], &["d/", "-d/a"], &[]),
         (&[("d/.wh.a", 0)], &["d/"], &["/d/a: missing"]),
         (&[("d/.wh.never", 0)], &["d/"], &[]),
@@ -174,6 +176,14 @@ fn whiteouts_and_marks_count_where_they_change_what_is_shown() {
         (&[("d/x", 0o644)], &["d/!", "d/x"], &["/d: xattr-extra user.overlay.opaque: found \"y\""]),
         (&[("empty/x", 0o644)], &["empty/!", "empty/x"], &[]),
         (&[("new/", 0o755), ("new/x", 0o644)], &["new/!", "new/x"], &[]),
+        // The mark hides what a whiteout should.
+        (&[("d/.wh.a", 0), ("d/sub/.wh.b", 0), ("d/sub/", 0o755)], &["d/", "-d/a", "d/sub/!"], &[]),
+        // What is missing or extra, and the same as below.
+        (&[("d/", 0o755), ("d/a", 0o644)], &["d/"], &[]),
+        (&[("d/", 0o755), ("d/a", 0o600)], &["d/"], &["/d/a: missing"]),
+        (&[("d/", 0o755), ("d/a", 0o644)], &["d/!"], &["/d: xattr-extra", "/d/a: missing"]),
+        (&[("d/", 0o755)], &["d/", "d/a"], &[]),
+        (&[("d/.wh.a", 0)], &["d/", "d/a"], &["/d/a: type"]),
         // What is below an extra directory goes with it.
         (&[("d/x", 0o644)], &["d/", "d/x", "y/", "-y/z"], &["/y: extra", "/y/z: extra"]),
     ];

@@ -102,6 +102,32 @@ impl<'a> Merged<'a> {
         self.resolve(path).map(|shown| shown.name)
     }
 
+    /// Whether paths lead to one inode.
+    pub fn are_one(&self, paths: &[Vec<u8>]) -> bool {
+        let inode = |path: &Vec<u8>| self.resolve(path).map(|shown| (shown.tree, shown.name.inode));
+        let mut inodes = paths.iter().map(inode);
+        let first = inodes.next().flatten();
+        first.is_some() && inodes.all(|inode| inode == first)
+    }
+
+    /// All paths that lead where one of them does.
+    pub fn paths_of(&self, path: &[u8]) -> Vec<Vec<u8>> {
+        let Some(shown) = self.resolve(path) else { return Vec::new() };
+        let (tree, inode) = (shown.tree, shown.name.inode);
+        if !self.has_links(tree, inode) {
+            return vec![path.to_vec()];
+        }
+        let mut paths = Vec::new();
+        let walked = self.walk(&mut |path, other, number| {
+            if (other, number) == (tree, inode) {
+                paths.push(path.to_vec());
+            }
+            Ok(())
+        });
+        debug_assert!(walked.is_ok(), "nothing fails");
+        paths
+    }
+
     /// The names in a directory, the root by no name at all; none of anything else.
     pub fn names(&self, directory: &[u8]) -> Vec<Vec<u8>> {
         let stack = match directory {
