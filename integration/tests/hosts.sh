@@ -3,7 +3,7 @@
 # What the host puts on a layer by itself, and what its filesystem cannot keep, is no damage: labels of security
 # modules, properties that a filesystem shows as attributes, what overlayfs notes for itself. Damage beside them is.
 
-readonly MENDABLE=$ODD:mendable ACLS=$ODD:acls LABELLED=$ODD:labelled
+readonly MENDABLE=$ODD:mendable ACLS=$ODD:acls LABELLED=$ODD:labelled LAZY=$ODD:lazy
 
 # What a host adds, and to which files: "attribute value", a line each.
 readonly LABELS=(
@@ -23,6 +23,7 @@ suite_setup() {
 	odd_image mendable odd_base odd_mendable odd_start
 	odd_image acls odd_base odd_acls odd_beneath_acls
 	odd_image labelled odd_base odd_labelled
+	odd_image lazy odd_base odd_lazy
 	for snapshotter in overlayfs native continuity; do unpack "$MENDABLE" "$snapshotter"; done
 	wait_until "$SERVICE_SECONDS" all_from_image || fail "$(sources)"
 }
@@ -58,6 +59,14 @@ odd_labelled() {
 	printf 'x\n' >labelled
 	setfattr -n security.selinux -v system_u:object_r:etc_t:s0 labelled
 	setfattr -n security.SMACK64 -v floor labelled
+	pack "$1"
+}
+
+# As eStargz has it: what only a lazy snapshotter needs lies at the top of the layer.
+odd_lazy() {
+	printf '{}' >stargz.index.json
+	printf '\x0f' >.prefetch.landmark
+	printf 'shown\n' >shown
 	pack "$1"
 }
 
@@ -242,6 +251,27 @@ case_a_tar_with_labels() {
 	on_leave='ctr images rm --sync "$LABELLED" >/dev/null'
 	unpack "$LABELLED" "$1"
 	is_intact "$LABELLED" "$1"
+}
+
+# A snapshotter that shows layers without unpacking them says so in a label, and hides what only it needs. That is no
+# damage, and nothing is there to be repaired; without the label, both would be.
+case_what_a_lazy_snapshotter_hides() {
+	local directory top
+	on_leave='ctr images rm --sync "$LAZY" >/dev/null'
+	unpack "$LAZY" overlayfs
+	top=$(top_of "$LAZY")
+	directory=$(dirname "$(files_of overlayfs shown)")
+	rm "$directory/stargz.index.json" "$directory/.prefetch.landmark"
+	exits 1 image verify "$LAZY" --snapshotter overlayfs >findings
+	same "$(grep -c ': missing' findings)" 2
+	ctr snapshots --snapshotter overlayfs label "$top" containerd.io/snapshot/stargz/toc.digest=sha256:0
+	exits 0 image verify "$LAZY" --snapshotter overlayfs
+	exits 2 repair "$LAZY" --snapshotter overlayfs --dry-run >plan 2>error
+	holds error 'nothing to repair in place'
+	lacks plan 'create'
+	rm "$directory/shown"
+	exits 1 image verify "$LAZY" --snapshotter overlayfs >findings
+	same "$(grep -c ': missing' findings)" 1
 }
 
 # Other filesystems. "name snapshotters", and what there is to see of it: see `host_NAME`.

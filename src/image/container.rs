@@ -86,7 +86,8 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.client.mounts(&container.snapshotter, &container.snapshot_key)?;
         let mounts = self.mountable(&mut lease, mounts)?;
-        let rootfs = self.rootfs(&image, unpacking_of(&mounts, &container.snapshotter), progress)?;
+        let mut rootfs = self.rootfs(&image, unpacking_of(&mounts, &container.snapshotter), progress)?;
+        rootfs.stack();
         let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
         let root = self.mount(&mounts)?;
         let rules = RootfsRules::new(&rootfs, &root, self.origin(&image, &container.snapshotter));

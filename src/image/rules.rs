@@ -19,7 +19,7 @@ use crate::containerd::Image;
 use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, Unpacking};
+use crate::layer::{Rootfs, Unpacking, is_opaque_name, is_whiteout};
 use crate::manifest::{Mode, Resource};
 use crate::ops::{Rules, Settled, compare};
 use crate::snapshotter::Labels;
@@ -84,17 +84,24 @@ pub struct RootfsRules<'a> {
     rootfs: &'a Rootfs,
     kept: Kept<'a>,
     origin: Origin,
+    /// The only layer of an image: the view of an overlay snapshotter is its own directory.
+    is_bottom: bool,
 }
 
 impl<'a> RootfsRules<'a> {
     /// For the root filesystem that `root` shows.
     pub fn new(rootfs: &'a Rootfs, root: &'a Root, origin: Origin) -> Self {
-        Self { rootfs, kept: Kept::new(root, Hosts::Expected), origin }
+        let is_bottom = rootfs.layers() == 1 && rootfs.unpacking() != Unpacking::Copied;
+        Self { rootfs, kept: Kept::new(root, Hosts::Expected), origin, is_bottom }
     }
 }
 
 impl Rules for RootfsRules<'_> {
     fn settle(&self, path: &[u8], expected: Option<&Resource>, found: Option<&Resource>) -> Result<Settled> {
+        // What overlayfs takes for a whiteout or a mark hides nothing there, and is shown to no container.
+        if self.is_bottom && [expected, found].into_iter().flatten().all(is_whiteout) {
+            return Ok(Settled::Same);
+        }
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
         let above = || self.rootfs.find(&path[..slash]).map(|above| above.resource);
         let Some(expected) = expected else {
@@ -107,6 +114,9 @@ impl Rules for RootfsRules<'_> {
             return Ok(Settled::Same);
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, found)?, ..expected.clone() };
+        if let Some(found) = found.filter(|_| self.is_bottom) {
+            with_marks_of(&mut settled, found);
+        }
         let implied = || self.rootfs.implied(path).is_some_and(|layer| self.origin.alone(layer));
         if let Some(found) = found
             && expected.mode.file_type() == FileType::Directory
@@ -136,6 +146,13 @@ fn settle_plain(settled: &mut Resource, found: &Resource, above: Option<&Resourc
         (settled.uid, settled.gid, settled.mode) = (found.uid, found.gid, found.mode);
         settled.xattrs.retain(|xattr| host::owns(&xattr.name));
     }
+}
+
+/// Takes the marks of an opaque directory as they were found.
+fn with_marks_of(settled: &mut Resource, found: &Resource) {
+    settled.xattrs.retain(|xattr| !is_opaque_name(&xattr.name));
+    settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_opaque_name(&xattr.name)).cloned());
+    settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
 }
 
 /// Whether two resources differ in anything but their paths.

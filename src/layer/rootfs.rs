@@ -45,7 +45,7 @@ pub enum Unpacking {
     Overlay,
     /// Each layer into a directory that shows the layers below it: btrfs, devmapper.
     Mounted,
-    /// Each layer into a copy of the layers below it, and looked at through a copy as well: native.
+    /// Each layer into a copy of the layers below it: native.
     Copied,
     /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted, whose
     /// upper layer the kernel writes.
@@ -199,17 +199,24 @@ impl Rootfs {
         let is_one_tree = matches!(self.unpacking, Unpacking::Mounted | Unpacking::Copied);
         if self.trees.is_empty() || !is_one_tree {
             self.trees.push(Tree::new());
+        } else {
+            self.stack();
         }
         self.layers += 1;
     }
 
-    /// After the last entry of a layer. Whatever looks at it, looks at a copy where layers are copied.
+    /// Makes of it what a writable snapshot on top of it begins with.
+    pub fn stack(&mut self) {
+        if self.unpacking == Unpacking::Copied {
+            self.trees.iter_mut().for_each(copy::copy);
+        }
+    }
+
+    /// After the last entry of a layer.
     fn end(&mut self) -> Result<()> {
         let directories = std::mem::take(&mut self.directories);
-        match self.unpacking {
-            Unpacking::Copied => self.trees.iter_mut().for_each(copy::copy),
-            Unpacking::Kernel if self.trees.len() > 1 => self.mounted().touch(&directories)?,
-            _ => {}
+        if self.unpacking == Unpacking::Kernel && self.trees.len() > 1 {
+            self.mounted().touch(&directories)?;
         }
         Ok(())
     }

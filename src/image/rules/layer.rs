@@ -5,13 +5,11 @@ use std::path::PathBuf;
 
 use super::below::{Below, OfImage, OnDisk};
 use super::kept::{Hosts, Kept};
-use super::{differs, settle_plain};
+use super::{differs, settle_plain, with_marks_of};
 use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{
-    OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode, redirected,
-};
+use crate::layer::{OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_whiteout, is_whiteout_inode, redirected};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
 use crate::tree::Root;
@@ -75,9 +73,7 @@ impl<'a> LayerRules<'a> {
     fn settle_mark(&self, path: &[u8], expected: &Resource, found: &Resource, settled: &mut Resource) -> Result<()> {
         let (wanted, there) = (is_opaque(&expected.xattrs), is_opaque(&found.xattrs));
         if wanted == there || !self.shows_through(path, there)? {
-            settled.xattrs.retain(|xattr| !is_opaque_name(&xattr.name));
-            settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_opaque_name(&xattr.name)).cloned());
-            settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+            with_marks_of(settled, found);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A copy of a directory, as containerd's native snapshotter makes one for each layer and each view (`fs.CopyDir`).
+//! A copy of a directory, as containerd's native snapshotter makes one for each writable snapshot
+//! (`fs.CopyDir`); a view shows the directory itself.
 //!
 //! Hard links of anything but files become inodes of their own, and what is made in a directory with a default ACL
 //! inherits it, also where the original was there before the ACL.

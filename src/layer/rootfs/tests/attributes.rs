@@ -164,8 +164,11 @@ fn a_copy_keeps_no_links_of_devices_and_inherits_anew() {
     let mounted = build(Unpacking::Mounted, &[below.clone(), vec![changed.clone()]]);
     assert_eq!(xattr(&mounted, "/d/before", ACCESS), None);
     assert_eq!(shown(&mounted)[4..], ["/p=/q=/r 0"]);
-    let copied = build(Unpacking::Copied, &[below, vec![changed]]);
-    assert_eq!(shown(&copied), ["/d 0", "/d/before 1", "/d/sub 0", "/d/twin=/twin 2", "/p 0", "/q 0", "/r 0"]);
+    let mut copied = build(Unpacking::Copied, &[below, vec![changed]]);
+    // A view shows the directory of the last layer itself; what is put on top of it is a copy again.
+    assert_eq!(shown(&copied), ["/d 0", "/d/before 1", "/d/sub 0", "/d/twin=/twin 2", "/p 0", "/q=/r 0"]);
+    copied.stack();
+    assert_eq!(shown(&copied)[4..], ["/p 0", "/q 0", "/r 0"]);
     assert_eq!(["/p", "/q", "/r"].map(|path| found(&copied, path).uid), [0, 5, 5]);
     assert_eq!(xattr(&copied, "/d/before", ACCESS), Some(named(6, 5, 4, 0)));
     assert_eq!(xattr(&copied, "/twin", ACCESS), Some(named(6, 5, 4, 4)), "made by its first name");
