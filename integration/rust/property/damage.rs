@@ -19,8 +19,11 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// What was done to a directory, for a person; nothing if there was nothing to do it to.
 type Done = Outcome<Option<String>>;
 
-/// Kinds of damage, by name. Each is as likely as the others.
-const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 19] = [
+/// A kind of damage: its name, and how it is done.
+type Kind = (&'static str, fn(&mut Scene<'_>) -> Done);
+
+/// Kinds of damage. Each is as likely as the others.
+const KINDS: [Kind; 19] = [
     ("flip", flip),
     ("truncate", truncate),
     ("empty", empty),
@@ -43,7 +46,7 @@ const KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 19] = [
 ];
 
 /// Those of directories that are layers of an overlay.
-const LAYERED_KINDS: [(&str, fn(&mut Scene<'_>) -> Done); 3] =
+const LAYERED_KINDS: [Kind; 3] =
     [("whiteout-remove", whiteout_remove), ("whiteout-add", whiteout_add), ("opaque-toggle", opaque_toggle)];
 
 /// Kinds that are tried before an image counts as one that has nothing to damage.
@@ -277,7 +280,7 @@ fn retarget(scene: &mut Scene<'_>) -> Done {
 /// The same file, but for the inode.
 fn break_link(scene: &mut Scene<'_>) -> Done {
     let Some((item, place)) = scene.pick(|item| item.is_file() && item.metadata.nlink() > 1) else { return Ok(None) };
-    let (contents, xattrs) = (fs::read(&place)?, view::xattrs(&place)?);
+    let (contents, xattrs) = (fs::read(&place)?, view::all_xattrs(&place)?);
     fs::remove_file(&place)?;
     fs::write(&place, contents)?;
     lchown(&place, Some(item.metadata.uid()), Some(item.metadata.gid()))?;

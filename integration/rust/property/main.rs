@@ -18,6 +18,7 @@ mod layout;
 mod random;
 mod run;
 mod services;
+mod subject;
 mod tar;
 mod view;
 
