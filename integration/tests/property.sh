@@ -26,6 +26,6 @@ case_random_images() {
 	"$program" --containerd "$containerd_socket" --daemon "$continuity_socket" --work "$PWD" --seed "$seed" \
 		--count "$count" --without "${WITHOUT:-}" "${options[@]}" ${SHOW:+--show} >log 2>&1 || code=$?
 	note "$(tail -n 1 log)"
-	cat log
+	grep -v ': refused: ' log
 	return "$code"
 }

@@ -128,10 +128,9 @@ impl Rules for RootfsRules<'_> {
     }
 
     fn keeps_links(&self, resource: &Resource) -> bool {
-        // Copies of directories, which is how such snapshotters stack layers, keep hard links of files alone.
-        let is_tree = matches!(self.rootfs.unpacking(), Unpacking::Mounted | Unpacking::Copied);
-        let is_copied = is_tree && self.rootfs.layers() > 1;
-        !is_copied || resource.mode.file_type() == FileType::Regular
+        // A snapshotter that copies directories, and is not known to, keeps hard links of files alone.
+        let may_be_copied = self.rootfs.unpacking() == Unpacking::Mounted && self.rootfs.layers() > 1;
+        !may_be_copied || resource.mode.file_type() == FileType::Regular
     }
 }
 

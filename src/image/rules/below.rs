@@ -13,7 +13,7 @@ use crate::digest::HashingStream;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_opaque, is_whiteout_inode};
+use crate::layer::{Rootfs, is_opaque, is_whiteout, is_whiteout_inode};
 use crate::manifest::Resource;
 use crate::ops::resource_of;
 use crate::tree::{Metadata, Node, Root};
@@ -58,11 +58,17 @@ impl Below for OfImage<'_> {
     }
 
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>> {
-        Ok(self.rootfs.names_of(self.layers, directory))
+        let mut names = self.rootfs.names_of(self.layers, directory);
+        // A lone layer is not looked at as part of an overlay, which it is here.
+        if self.layers == 1 {
+            names.retain(|name| matches!(self.resource(&[directory, b"/", name].concat()), Ok(Some(_))));
+        }
+        Ok(names)
     }
 
     fn resource(&self, path: &[u8]) -> Result<Option<Resource>> {
-        Ok(self.rootfs.find_in(self.layers, path).map(|found| found.resource))
+        let found = self.rootfs.find_in(self.layers, path).map(|found| found.resource);
+        Ok(found.filter(|found| !is_whiteout(found)))
     }
 
     fn are_one(&self, paths: &[Vec<u8>]) -> Result<bool> {

@@ -54,7 +54,7 @@ impl<'a> LayerRules<'a> {
             return Ok(Settled::Same);
         }
         if expected.mode.file_type() != found.mode.file_type() {
-            return Ok(Settled::Differs);
+            return self.in_place(expected);
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, Some(found))?, ..expected.clone() };
         if expected.mode.file_type() == FileType::Directory {
@@ -97,6 +97,11 @@ impl<'a> LayerRules<'a> {
         if same {
             return Ok(Settled::Same);
         }
+        self.in_place(expected)
+    }
+
+    /// What has to be made, as it can be kept here.
+    fn in_place(&self, expected: &Resource) -> Result<Settled> {
         let mut settled = Resource { xattrs: self.kept.settle(expected, None)?, ..expected.clone() };
         mark_here(&mut settled);
         Ok(Settled::Expect(Box::new(settled)))
