@@ -19,10 +19,10 @@ const OPAQUE: &str = "trusted.overlay.opaque";
 /// What was done to a directory, for a person; nothing if there was nothing to do it to.
 type Done = Outcome<Option<String>>;
 
-/// A kind of damage: its name, and how it is done.
+/// A name, and what does it.
 type Kind = (&'static str, fn(&mut Scene<'_>) -> Done);
 
-/// Kinds of damage. Each is as likely as the others.
+/// Kinds of damage, by name. Each is as likely as the others.
 const KINDS: [Kind; 19] = [
     ("flip", flip),
     ("truncate", truncate),
