@@ -50,7 +50,7 @@ struct Args {
     #[arg(long)]
     seed: u64,
     /// Number of images
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 260)]
     count: u64,
     /// Only with this snapshotter; without, the seed decides
     #[arg(long)]
