@@ -17,6 +17,7 @@ mod recorded;
 mod tree;
 mod unpack;
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 
 pub use self::recorded::Recorded;
@@ -72,12 +73,22 @@ pub struct Rootfs {
     entries: u64,
     /// Names of the directories of the present layer, where their times matter.
     directories: Vec<Vec<u8>>,
+    /// See [`Unpack::seen`].
+    seen: HashSet<Vec<Vec<u8>>>,
 }
 
 impl Rootfs {
     /// No layer yet.
     pub fn new(unpacking: Unpacking, limits: Limits) -> Self {
-        Self { unpacking, limits, trees: Vec::new(), layers: 0, entries: 0, directories: Vec::new() }
+        Self {
+            unpacking,
+            limits,
+            trees: Vec::new(),
+            layers: 0,
+            entries: 0,
+            directories: Vec::new(),
+            seen: HashSet::new(),
+        }
     }
 
     /// Reads one more layer, hashing the files in it.
@@ -203,6 +214,7 @@ impl Rootfs {
             self.stack();
         }
         self.layers += 1;
+        self.seen.clear();
     }
 
     /// Makes of it what a writable snapshot on top of it begins with.
@@ -241,8 +253,9 @@ impl Rootfs {
             if matches!(&entry.kind, EntryKind::Special { file_type: FileType::Directory, .. }) {
                 self.directories.push(entry.name.clone());
             }
-            let disk = &mut self.mounted();
-            return Unpack { disk, whiteouts: Whiteouts::Remove, devices, layer }.apply(entry, digest);
+            let disk = &mut OverlayMount { trees: &mut self.trees, layer };
+            return Unpack { disk, whiteouts: Whiteouts::Remove, devices, layer, seen: &mut self.seen }
+                .apply(entry, digest);
         }
         let Some((disk, parents)) = self.trees.split_last_mut() else { return Ok(()) };
         // The first layer's mount is a directory, with every snapshotter.
@@ -250,7 +263,7 @@ impl Rootfs {
             Unpacking::Overlay if !parents.is_empty() => Whiteouts::Devices(parents),
             _ => Whiteouts::Remove,
         };
-        Unpack { disk, whiteouts, devices, layer }.apply(entry, digest)
+        Unpack { disk, whiteouts, devices, layer, seen: &mut self.seen }.apply(entry, digest)
     }
 }
 

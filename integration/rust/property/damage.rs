@@ -280,7 +280,7 @@ fn retarget(scene: &mut Scene<'_>) -> Done {
 /// The same file, but for the inode.
 fn break_link(scene: &mut Scene<'_>) -> Done {
     let Some((item, place)) = scene.pick(|item| item.is_file() && item.metadata.nlink() > 1) else { return Ok(None) };
-    let (contents, xattrs) = (fs::read(&place)?, view::xattrs(&place)?);
+    let (contents, xattrs) = (fs::read(&place)?, view::all_xattrs(&place)?);
     fs::remove_file(&place)?;
     fs::write(&place, contents)?;
     lchown(&place, Some(item.metadata.uid()), Some(item.metadata.gid()))?;

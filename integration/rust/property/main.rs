@@ -18,6 +18,7 @@ mod layout;
 mod random;
 mod run;
 mod services;
+mod subject;
 mod tar;
 mod view;
 
@@ -49,7 +50,7 @@ struct Args {
     #[arg(long)]
     seed: u64,
     /// Number of images
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 260)]
     count: u64,
     /// Only with this snapshotter; without, the seed decides
     #[arg(long)]

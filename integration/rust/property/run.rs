@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Images by the batch, each verified, damaged and repaired.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -11,18 +11,17 @@ use serde_json::Value;
 use crate::Outcome;
 use crate::damage;
 use crate::features::Features;
-use crate::layer::cleaned;
 use crate::layout::Image;
 use crate::random::Random;
-use crate::services::{self, Answer, Services};
-use crate::tar::Kind;
-use crate::view::{self, changes, shown};
+use crate::services::{self, Services};
+use crate::subject::{Damage, Subject, list};
+use crate::view::{self, changes};
 
 /// A seed is tested with one of them, in turn.
 const SNAPSHOTTERS: [&str; 3] = ["overlayfs", "native", OWN];
 
 /// Ours.
-const OWN: &str = "continuity";
+pub const OWN: &str = "continuity";
 
 /// Images that are imported at once. More save processes; the refused ones make more of them be imported again.
 const BATCH: usize = 30;
@@ -36,7 +35,7 @@ const SEALS_WITHIN: Duration = Duration::from_secs(60);
 /// How often they are asked for.
 const SEALS_POLL: Duration = Duration::from_millis(100);
 
-/// Paths of a list that are printed.
+/// Findings that are printed of an image that nobody has touched.
 const SHOWN_MAX: usize = 5;
 
 /// Lies between the seed of an image and the seed of its damage.
@@ -72,14 +71,6 @@ pub struct Run {
     settings: Settings,
     tally: Tally,
     batches: usize,
-}
-
-/// One image in one snapshotter.
-struct Subject<'a> {
-    image: &'a Image,
-    name: String,
-    namespace: &'a str,
-    snapshotter: &'a str,
 }
 
 impl Run {
@@ -228,8 +219,12 @@ impl Run {
         let Some((n, what)) = damage::inflict(&mut random, &directories, layered)? else { return Ok(None) };
         let number = layered.then(|| directories.len() - n);
         let after = (look(&directories)?, look(&directories[n..])?);
-        let damage =
-            Damage { in_image: changes(&before, &after.0), in_layer: changes(&befores[n], &after.1), layer: number };
+        let damage = Damage {
+            in_image: changes(&before, &after.0),
+            in_layer: changes(&befores[n], &after.1),
+            layer: number,
+            shown: [before, after.0],
+        };
         let tally = &mut self.tally;
         *tally.kinds.entry(what.split(' ').next().unwrap_or_default().to_owned()).or_default() += 1;
         match (damage.in_image.is_empty(), damage.in_layer.is_empty()) {
@@ -256,122 +251,6 @@ impl Run {
         }
         Ok(None)
     }
-}
-
-/// What a damage has changed, as the kernel shows it.
-struct Damage {
-    in_image: BTreeSet<Vec<u8>>,
-    /// In what the damaged layer and those below it show.
-    in_layer: BTreeSet<Vec<u8>>,
-    /// From the bottom, beginning with 1, where layers have directories.
-    layer: Option<usize>,
-}
-
-impl fmt::Display for Damage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.in_image.is_empty(), self.in_layer.is_empty()) {
-            (false, _) => write!(f, "changes {}", list(&self.in_image)),
-            (true, false) => write!(f, "changes in the layer alone {}", list(&self.in_layer)),
-            (true, true) => f.write_str("changes nothing that shows"),
-        }
-    }
-}
-
-impl Subject<'_> {
-    fn image_command(&self, services: &Services, command: &[&str]) -> Outcome<Answer> {
-        let (verb, options) = command.split_at(1);
-        let arguments = [&["image"], verb, &[&self.name, "--snapshotter", self.snapshotter], options].concat();
-        services.ours(self.namespace, &arguments)
-    }
-
-    /// What a dry run of a repair plans or says, if that is not "nothing".
-    fn plans(&self, services: &Services) -> Outcome<Option<String>> {
-        let answer = self.image_command(services, &["repair", "--dry-run"])?;
-        Ok((answer.code != 0 || answer.lines.len() != 1).then_some(answer.text))
-    }
-
-    /// The exit code of the daemon's own check; of other snapshotters' there is none.
-    fn daemon_says(&self, services: &Services, wanted: i32) -> Outcome<Option<String>> {
-        if self.snapshotter != OWN {
-            return Ok(None);
-        }
-        let answer = services.ours(self.namespace, &["snapshot", "verify", self.image.chain_id()])?;
-        let Answer { code, text, .. } = answer;
-        Ok((code != wanted).then(|| format!("snapshot verify: exit code {code}, not {wanted}: {text}")))
-    }
-
-    /// What is wrong with how it is found.
-    fn is_found(&self, services: &Services, damage: &Damage) -> Outcome<Option<String>> {
-        let answer = self.image_command(services, &["verify"])?;
-        let wanted = i32::from(!damage.in_image.is_empty());
-        if answer.code != wanted {
-            let plans = if self.plans(services)?.is_some() { "something" } else { "nothing" };
-            let Answer { code, text, .. } = answer;
-            return Ok(Some(format!("image verify: exit code {code}, not {wanted}; a repair plans {plans}: {text}")));
-        }
-        let named: Vec<_> = answer.findings().map(|finding| (services::path_of(finding), finding)).collect();
-        if let Some((path, _)) = named.iter().find(|(path, _)| !damage.in_image.contains(path)) {
-            return Ok(Some(format!("image verify: {} has not changed: {}", shown(path), answer.text)));
-        }
-        if wanted == 1 && !named.iter().any(|(path, finding)| self.is_laid_right(path, finding, damage.layer)) {
-            return Ok(Some(format!("image verify: laid to another layer: {}", answer.text)));
-        }
-        let planned = self.image_command(services, &["repair", "--dry-run"])?;
-        let wanted = i32::from(!damage.in_layer.is_empty());
-        if planned.code != wanted {
-            return Ok(Some(format!(
-                "image repair --dry-run: exit code {}, not {wanted}: {}",
-                planned.code, planned.text
-            )));
-        }
-        self.daemon_says(services, wanted)
-    }
-
-    /// Whether a finding is laid to the layer that was damaged, or where layers have no directories, to the one that has
-    /// put there what should be there, as far as the names in the tars tell.
-    fn is_laid_right(&self, path: &[u8], finding: &Value, damaged: Option<usize>) -> bool {
-        let number = finding["layer"]["number"].as_u64().and_then(|number| usize::try_from(number).ok());
-        if damaged.is_some() {
-            return number == damaged;
-        }
-        let entries = || self.image.layers.iter().flat_map(|layer| &layer.entries);
-        if finding["kind"] == "extra" || entries().any(|entry| matches!(entry.kind, Kind::Symlink(_))) {
-            return number.is_some();
-        }
-        let is_it = |name: &[u8]| cleaned(name) == path[1..];
-        let puts = |layer: &crate::layout::Layer| {
-            layer.entries.iter().any(|entry| !matches!(entry.kind, Kind::Global(_)) && is_it(&entry.name))
-        };
-        let last = self.image.layers.iter().rposition(puts);
-        last.is_none_or(|last| number == Some(last + 1))
-    }
-
-    /// What is wrong with how it is repaired.
-    fn is_repaired(&self, services: &Services) -> Outcome<Option<String>> {
-        let root = services.work.join("state");
-        let repair = ["repair", "--root", &root.to_string_lossy()];
-        let repaired = self.image_command(services, &repair)?;
-        let last = repaired.lines.last().map(|line| line["verdict"].clone()).unwrap_or_default();
-        if repaired.code != 0 || last != "repaired" {
-            return Ok(Some(format!("image repair: exit code {}: {}", repaired.code, repaired.text)));
-        }
-        let verified = self.image_command(services, &["verify"])?;
-        if verified.code != 0 || verified.lines.len() != 1 {
-            return Ok(Some(format!("image verify after a repair: exit code {}: {}", verified.code, verified.text)));
-        }
-        if let Some(wrong) = self.daemon_says(services, 0)? {
-            return Ok(Some(format!("after a repair: {wrong}")));
-        }
-        Ok(self.plans(services)?.map(|plan| format!("a second repair plans: {plan}")))
-    }
-}
-
-fn list(paths: &BTreeSet<Vec<u8>>) -> String {
-    let mut words: Vec<_> = paths.iter().take(SHOWN_MAX).map(|path| shown(path)).collect();
-    if paths.len() > SHOWN_MAX {
-        words.push(format!("and {} more", paths.len() - SHOWN_MAX));
-    }
-    words.join(" ")
 }
 
 impl fmt::Display for Tally {

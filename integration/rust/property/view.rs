@@ -135,16 +135,20 @@ fn node(place: &Path, metadata: &fs::Metadata) -> Outcome<Node> {
     })
 }
 
-/// Those of the image.
+/// Those that are the image's, whatever the host does.
 pub fn xattrs(place: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
+    let mut xattrs = all_xattrs(place)?;
+    xattrs.retain(|name, _| !NOT_THE_IMAGES.iter().any(|other| name.starts_with(other)));
+    Ok(xattrs)
+}
+
+/// Every one.
+pub fn all_xattrs(place: &Path) -> Outcome<BTreeMap<String, Vec<u8>>> {
     let mut names = vec![0; XATTR_MAX];
     let length = llistxattr(place, &mut names)?;
     let mut xattrs = BTreeMap::new();
     for name in names[..length].split(|&byte| byte == 0).filter(|name| !name.is_empty()) {
         let name = String::from_utf8_lossy(name).into_owned();
-        if NOT_THE_IMAGES.iter().any(|other| name.starts_with(other)) {
-            continue;
-        }
         let mut value = vec![0; XATTR_MAX];
         let length = lgetxattr(place, name.as_str(), &mut value)?;
         value.truncate(length);

@@ -16,6 +16,10 @@ pub struct Origin {
 }
 
 impl Origin {
+    pub fn of(name: Name) -> Self {
+        Self { layer: name.layer, unpacked: name.unpacked }
+    }
+
     pub fn name(self, inode: u32) -> Name {
         Name { inode, layer: self.layer, unpacked: self.unpacked }
     }
@@ -31,6 +35,9 @@ pub trait Disk {
 
     /// A name in a directory; none also if it is no directory.
     fn look_up(&self, directory: &Self::Node, name: &[u8]) -> Option<Self::Node>;
+
+    /// Who put a name into a directory.
+    fn origin(&self, directory: &Self::Node, name: &[u8]) -> Option<Origin>;
 
     /// Which inode lies there.
     fn inode(&self, node: &Self::Node) -> &Inode;
@@ -77,13 +84,16 @@ impl Disk for Tree {
         Tree::look_up(self, *directory, name).map(|name| name.inode)
     }
 
+    fn origin(&self, directory: &u32, name: &[u8]) -> Option<Origin> {
+        Tree::look_up(self, *directory, name).map(Origin::of)
+    }
+
     fn inode(&self, node: &u32) -> &Inode {
         Tree::inode(self, *node)
     }
 
     fn names(&self, directory: &u32) -> Vec<(Vec<u8>, Origin)> {
-        let origin = |name: Name| Origin { layer: name.layer, unpacked: name.unpacked };
-        Tree::names(self, *directory).map(|(name, found)| (name.to_vec(), origin(found))).collect()
+        Tree::names(self, *directory).map(|(name, found)| (name.to_vec(), Origin::of(found))).collect()
     }
 
     fn create(&mut self, path: &[Vec<u8>], inode: Inode, origin: Origin) -> Result<()> {

@@ -97,14 +97,17 @@ impl Disk for OverlayMount<'_> {
         Merged::new(self.trees).look_up(&directory.stack, name)
     }
 
+    fn origin(&self, directory: &Shown, name: &[u8]) -> Option<Origin> {
+        self.look_up(directory, name).map(|shown| Origin::of(shown.name))
+    }
+
     fn inode(&self, node: &Shown) -> &Inode {
         self.trees[node.tree].inode(node.name.inode)
     }
 
     fn names(&self, directory: &Shown) -> Vec<(Vec<u8>, Origin)> {
-        let origin = |shown: Shown| Origin { layer: shown.name.layer, unpacked: shown.name.unpacked };
         let listed = Merged::new(self.trees).list(&directory.stack);
-        listed.into_iter().map(|(name, shown)| (name.to_vec(), origin(shown))).collect()
+        listed.into_iter().map(|(name, shown)| (name.to_vec(), Origin::of(shown.name))).collect()
     }
 
     fn create(&mut self, path: &[Vec<u8>], mut inode: Inode, origin: Origin) -> Result<()> {

@@ -3,6 +3,8 @@
 //!
 //! Names are contained as there: cleaned, and resolved beneath the root through the symlinks of what is written to.
 
+use std::collections::HashSet;
+
 use super::disk::{Disk, Origin, split};
 use super::path::{Path, Text, check, find, resolve};
 use super::refused;
@@ -39,6 +41,9 @@ pub struct Unpack<'a, D> {
     pub devices: bool,
     /// From the bottom, beginning with 0.
     pub layer: u32,
+    /// Paths that entries of this layer had and that are gone, or never were: containerd does not forget them before the
+    /// layer ends, and an opaque directory keeps what has such a path.
+    pub seen: &'a mut HashSet<Path>,
 }
 
 impl<D: Disk> Unpack<'_, D> {
@@ -137,18 +142,39 @@ impl<D: Disk> Unpack<'_, D> {
             let Some(node) = find(self.disk, &directory)? else { continue };
             for (name, origin) in self.disk.names(&node) {
                 let path = [directory.as_slice(), &[name]].concat();
-                match origin.unpacked && origin.layer == self.layer {
+                match self.is_own(origin) || self.seen.contains(&path) {
                     true => directories.push(path),
-                    false => self.disk.remove(&path)?,
+                    false => self.remove(&path)?,
                 }
             }
         }
         Ok(())
     }
 
+    fn is_own(&self, origin: Origin) -> bool {
+        origin.unpacked && origin.layer == self.layer
+    }
+
+    /// Removes a path and what lies beneath it. What this layer had entries for stays seen.
+    fn remove(&mut self, path: &[Vec<u8>]) -> Result<()> {
+        let mut pending = vec![path.to_vec()];
+        while let Some(path) = pending.pop().filter(|_| matches!(self.whiteouts, Whiteouts::Remove)) {
+            let (name, above) = split(&path)?;
+            let Some(parent) = find(self.disk, above)? else { continue };
+            let Some(node) = self.disk.look_up(&parent, name) else { continue };
+            let own = self.disk.origin(&parent, name).is_some_and(|origin| self.is_own(origin));
+            let beneath = self.disk.names(&node).into_iter();
+            pending.extend(beneath.map(|(name, _)| [path.as_slice(), &[name]].concat()));
+            if own {
+                self.seen.insert(path);
+            }
+        }
+        self.disk.remove(path)
+    }
+
     fn white_out(&mut self, gone: &[Vec<u8>], entry: &Entry) -> Result<()> {
         if let Whiteouts::Remove = self.whiteouts {
-            return self.disk.remove(gone);
+            return self.remove(gone);
         }
         if find(self.disk, gone)?.is_some() {
             return Err(refused(
@@ -168,9 +194,14 @@ impl<D: Disk> Unpack<'_, D> {
             self.disk.note(path, origin)?;
             return self.set_attributes(path, entry);
         }
-        self.disk.remove(path)?;
+        if present.is_some() {
+            self.remove(path)?;
+        }
         let inode = match &entry.kind {
-            EntryKind::Global => return Ok(()),
+            EntryKind::Global => {
+                self.seen.insert(path.to_vec());
+                return Ok(());
+            }
             EntryKind::Link(target) => {
                 let target = self.link_target(target)?;
                 self.disk.link(&target, path, origin)?;

@@ -33,6 +33,27 @@ fn the_directory_of_a_hard_link_is_followed_as_it_stands() {
 }
 
 #[test]
+fn an_opaque_directory_keeps_what_has_a_path_that_an_entry_had() {
+    let opaque = || file(".wh..wh..opq", 0);
+    // What has no entry goes, and what lies in it.
+    each_removing(&[vec![file("d/x", 1), opaque()]], &[]);
+    // The path was a global header's, a file's that was removed, a directory's that was removed with what is above it.
+    each_removing(&[vec![global("d"), file("d/x", 1), opaque()]], &["/d 0", "/d/x 1"]);
+    each_removing(&[vec![file("d", 2), file(".wh.d", 0), file("d/x", 1), opaque()]], &["/d 0", "/d/x 1"]);
+    let again = vec![dir("d"), dir("d/e"), file(".wh.d", 0), dir("d"), file("d/e/x", 1), opaque()];
+    each_removing(&[again], &["/d 0", "/d/e 0", "/d/e/x 1"]);
+    // Of this layer: another one knows nothing of it.
+    each_removing(&[vec![global("d")], vec![file("d/x", 1), opaque()]], &[]);
+}
+
+/// With the ways of unpacking that remove what whiteouts hide.
+fn each_removing(layers: &[Vec<Entry>], expected: &[&str]) {
+    for unpacking in [Unpacking::Mounted, Unpacking::Copied, Unpacking::Kernel] {
+        assert_eq!(shown(&build(unpacking, layers)), expected, "{unpacking:?}");
+    }
+}
+
+#[test]
 fn a_global_header_takes_the_place_of_what_has_its_name() {
     let below = vec![file("a", 1), dir("d"), file("d/x", 2), file("kept", 3)];
     let above = vec![file("new", 4), global("new"), global("p/q/g"), global("d/.wh.x"), global("a")];
