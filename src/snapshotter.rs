@@ -248,7 +248,12 @@ impl Snapshotter {
     pub fn set_seal(&self, key: &str, id: u64, seal: Seal) -> Result<()> {
         let set = |snapshot: &mut Snapshot| match snapshot.id == id && snapshot.kind == Kind::Committed {
             true => {
-                snapshot.seal = Some(seal);
+                // By now it may be known that a power cut came before this seal, which is of the disk.
+                let is_unproven =
+                    snapshot.seal.is_some_and(|now| now.state == SealState::Unproven && now.manifest.is_none());
+                let is_of_disk = seal.state == SealState::Sealed && seal.source == SealSource::Disk;
+                let state = if is_unproven && is_of_disk { SealState::Unproven } else { seal.state };
+                snapshot.seal = Some(Seal { state, ..seal });
                 Ok(())
             }
             false => {

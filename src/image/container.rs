@@ -90,7 +90,7 @@ impl Images {
         rootfs.stack();
         let (manifest, _) = spool(|out| rootfs.write_manifest(out))?;
         let root = self.mount(&mounts)?;
-        let rules = RootfsRules::new(&rootfs, &root, self.origin(&image, &container.snapshotter));
+        let rules = RootfsRules::new(&rootfs, &root, self.origin(&image, &container.snapshotter, &mounts));
         let mount_points = MountPoints::of(&container.spec, &root)?;
         let options = VerifyOptions { threads: self.settings.threads, ..VerifyOptions::default() };
         let before = progress.bytes();

@@ -178,7 +178,7 @@ impl Images {
         let mut lease = self.lease()?;
         let mounts = self.view(&mut lease, snapshotter, *chain)?;
         let rootfs = self.rootfs_with(image, unpacking_of(&mounts, snapshotter), &mut cache, progress)?;
-        let origin = self.origin(image, snapshotter);
+        let origin = self.origin(image, snapshotter, &mounts);
         let parts = directories::of(&mounts, image, snapshotter, &origin)?;
         let mut unpacked = Unpacked { image, snapshotter, rootfs, parts, origin };
         self.plan(&mut unpacked, options, progress)?;

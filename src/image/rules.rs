@@ -13,6 +13,8 @@ mod layer;
 pub use kept::Hosts;
 pub use layer::LayerRules;
 
+use std::path::PathBuf;
+
 use self::kept::Kept;
 use super::Images;
 use crate::containerd::Image;
@@ -21,6 +23,7 @@ use crate::host;
 use crate::inode::FileType;
 use crate::layer::{Rootfs, Unpacking, is_opaque_name, is_whiteout};
 use crate::manifest::{Mode, Resource};
+use crate::mount::Mount;
 use crate::ops::{Rules, Settled, compare};
 use crate::snapshotter::Labels;
 use crate::tree::Root;
@@ -61,8 +64,9 @@ impl Origin {
 }
 
 impl Images {
-    /// How an image came to be in a snapshotter, by the labels of its layers. One that does not answer tells nothing.
-    pub(super) fn origin(&self, image: &Image, snapshotter: &str) -> Origin {
+    /// How an image that is seen through these mounts came to be in a snapshotter, by the labels of its layers. One that
+    /// does not answer tells nothing.
+    pub(super) fn origin(&self, image: &Image, snapshotter: &str, mounts: &[Mount]) -> Origin {
         let mut origin = Origin::default();
         for layer in &image.layers {
             let labels = self.client.snapshot(snapshotter, &layer.chain_id.to_string()).map(|snapshot| snapshot.labels);
@@ -70,8 +74,16 @@ impl Images {
             origin.alone.push(labels.as_ref().is_ok_and(unpacked_alone));
             origin.lazy |= LAZY_LABELS.into_iter().any(has);
         }
+        // An image's own annotations become labels, whatever unpacks it.
+        origin.lazy &= mounts.iter().any(shows_fuse);
         origin
     }
+}
+
+/// Whether a mount shows what a FUSE filesystem shows.
+fn shows_fuse(mount: &Mount) -> bool {
+    let is_fuse = |directory: PathBuf| Root::open(&directory).and_then(|root| root.is_on_fuse()).unwrap_or_default();
+    mount.kind.starts_with("fuse") || mount.directories().into_iter().any(is_fuse)
 }
 
 /// Whether a layer whose snapshot has these labels may have been unpacked without those below it.

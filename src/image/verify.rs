@@ -251,7 +251,7 @@ impl Images {
         let mut damaged = BTreeSet::new();
         let mut told = Ok(());
         let manifest = BufReader::with_capacity(READ_BUFFER, manifest);
-        let rules = RootfsRules::new(&rootfs, &root, self.origin(image, snapshotter));
+        let rules = RootfsRules::new(&rootfs, &root, self.origin(image, snapshotter, &mounts));
         let verified = ops::verify_by(&rules, &root, manifest, &options, progress, &mut |finding| {
             let number = attribution.layer_of(&finding)?;
             damaged.extend(number);

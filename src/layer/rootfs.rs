@@ -74,7 +74,7 @@ pub struct Rootfs {
     /// Names of the directories of the present layer, where their times matter.
     directories: Vec<Vec<u8>>,
     /// See [`Unpack::seen`].
-    seen: HashSet<Vec<Vec<u8>>>,
+    seen: HashSet<Digest>,
 }
 
 impl Rootfs {

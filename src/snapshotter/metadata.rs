@@ -96,7 +96,10 @@ impl Metadata {
     /// Notes, durably, that the run has come to a clean stop, after `sync` if layers have no seal yet. Nothing is
     /// written later: what were acknowledged then would not be covered.
     pub(super) fn end_run(&self, sync: impl Fn() -> Result<()>) -> Result<()> {
+        // One that could not be begun ends no other either, whose power cut would be forgotten.
+        let unbegun = self.run.get().filter(|_| !self.is_begun.load(Ordering::SeqCst));
         self.db.end(|tx| {
+            unbegun.map_or(Ok(()), |run| begin(tx, run).map(drop))?;
             let pending = select(&tx.open_table(SNAPSHOTS).map_err(failed)?, is_unsealed)?;
             if !pending.is_empty() {
                 sync()?;

@@ -52,8 +52,9 @@ impl Requests {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match () {
-                () if state.ended >= round => return Answer::Given,
+                // A round that a stop has cut short says nothing.
                 () if state.stopping => return Answer::Stopping,
+                () if state.ended >= round => return Answer::Given,
                 () if left.is_zero() => return Answer::Late,
                 () => state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
             }

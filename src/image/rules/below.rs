@@ -32,11 +32,11 @@ pub trait Below {
     /// They cannot be read.
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// What they show at a path, if anything.
+    /// What they show at a path, if anything; without its digest if its size alone says that it is not `like` the other.
     ///
     /// # Errors
     /// They cannot be read.
-    fn resource(&self, path: &[u8]) -> Result<Option<Resource>>;
+    fn resource(&self, path: &[u8], like: &Resource) -> Result<Option<Resource>>;
 
     /// Whether paths lead to one inode.
     ///
@@ -52,23 +52,29 @@ pub struct OfImage<'a> {
     pub layers: usize,
 }
 
+impl OfImage<'_> {
+    fn find(&self, path: &[u8]) -> Option<Resource> {
+        let found = self.rootfs.find_in(self.layers, path).map(|found| found.resource);
+        found.filter(|found| !is_whiteout(found))
+    }
+}
+
 impl Below for OfImage<'_> {
     fn shows(&self, path: &[u8]) -> Result<Option<FileType>> {
-        Ok(self.resource(path)?.map(|resource| resource.mode.file_type()))
+        Ok(self.find(path).map(|resource| resource.mode.file_type()))
     }
 
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>> {
         let mut names = self.rootfs.names_of(self.layers, directory);
         // A lone layer is not looked at as part of an overlay, which it is here.
         if self.layers == 1 {
-            names.retain(|name| matches!(self.resource(&[directory, b"/", name].concat()), Ok(Some(_))));
+            names.retain(|name| self.find(&[directory, b"/", name].concat()).is_some());
         }
         Ok(names)
     }
 
-    fn resource(&self, path: &[u8]) -> Result<Option<Resource>> {
-        let found = self.rootfs.find_in(self.layers, path).map(|found| found.resource);
-        Ok(found.filter(|found| !is_whiteout(found)))
+    fn resource(&self, path: &[u8], _like: &Resource) -> Result<Option<Resource>> {
+        Ok(self.find(path))
     }
 
     fn are_one(&self, paths: &[Vec<u8>]) -> Result<bool> {
@@ -149,11 +155,11 @@ impl Below for OnDisk {
         Ok(self.find(path)?.map(|(_, found)| found.file_type))
     }
 
-    fn resource(&self, path: &[u8]) -> Result<Option<Resource>> {
+    fn resource(&self, path: &[u8], like: &Resource) -> Result<Option<Resource>> {
         let Some((root, found)) = self.find(path)? else { return Ok(None) };
         let mut node = Node { metadata: found, digest: None, target: Vec::new(), xattrs: Vec::new() };
         match found.file_type {
-            FileType::Regular => {
+            FileType::Regular if found.size == like.size => {
                 let file = root.open_inode(path, FileType::Regular)?;
                 let mut hashed = HashingStream::new(File::from(file));
                 io::copy(&mut hashed, &mut io::sink())

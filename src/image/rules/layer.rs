@@ -9,7 +9,7 @@ use super::{differs, settle_plain, with_marks_of};
 use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_whiteout, is_whiteout_inode, redirected};
+use crate::layer::{OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_whiteout, redirected};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
 use crate::tree::Root;
@@ -62,7 +62,9 @@ impl<'a> LayerRules<'a> {
             self.settle_implied(path, found, &mut settled)?;
         }
         // The contents are those of the layers below, which are compared where they are.
-        if is_metacopy(found) && self.below.resource(path)?.is_some_and(|below| below.digest == expected.digest) {
+        if is_metacopy(found)
+            && self.below.resource(path, expected)?.is_some_and(|below| below.digest == expected.digest)
+        {
             (settled.size, settled.digest) = (found.size, found.digest);
         }
         mark_here(&mut settled);
@@ -119,7 +121,7 @@ impl<'a> LayerRules<'a> {
         let shown = match &self.said {
             Some(said) => said.rootfs.find_in(said.layer + 1, path).map(|found| found.resource),
             None if self.is_hidden(path)? => None,
-            None => self.below.resource(path)?,
+            None => self.below.resource(path, found)?,
         };
         Ok(match shown {
             // Nothing is to be seen there, and nothing is.
@@ -142,7 +144,7 @@ impl<'a> LayerRules<'a> {
                 None if self.own.metadata(path)?.is_some() || self.is_hidden(path)? => return Ok(false),
                 None => path.clone(),
             };
-            let Some(shown) = self.below.resource(&place)? else { return Ok(false) };
+            let Some(shown) = self.below.resource(&place, expected)? else { return Ok(false) };
             if !self.is_copy(path, expected, &shown)? {
                 return Ok(false);
             }
@@ -234,13 +236,25 @@ impl<'a> LayerRules<'a> {
         self.said.as_ref().is_none_or(|said| said.rootfs.find_in(said.layer + 1, path).is_some())
     }
 
-    /// Whether the layer's directory, as it is, hides a path of the layers below by what lies above the path.
+    /// Whether the layer's directory hides a path of the layers below by what lies above the path, and will go on to: what
+    /// is damaged there will be repaired.
     fn is_hidden(&self, path: &[u8]) -> Result<bool> {
         for above in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]) {
+            let own = self.said.as_ref().and_then(|said| said.rootfs.own(said.layer, above)).map(|(own, _)| own);
+            let has_directory = own.as_ref().is_some_and(|own| own.mode.file_type() == FileType::Directory);
             match self.own.metadata(above)? {
                 None => return Ok(false),
-                Some(found) if found.file_type != FileType::Directory || is_whiteout_inode(&found) => return Ok(true),
-                Some(_) if is_opaque(&self.own.xattrs(above, FileType::Directory)?) => return Ok(true),
+                Some(found) if found.file_type != FileType::Directory => {
+                    if !has_directory {
+                        return Ok(true);
+                    }
+                }
+                Some(_) if is_opaque(&self.own.xattrs(above, FileType::Directory)?) => {
+                    let goes = own.is_some_and(|own| !is_opaque(&own.xattrs)) && self.shows_through(above, true)?;
+                    if !goes {
+                        return Ok(true);
+                    }
+                }
                 Some(_) => {}
             }
         }

@@ -43,7 +43,8 @@ pub struct Unpack<'a, D> {
     pub layer: u32,
     /// Paths that entries of this layer had and that are gone, or never were: containerd does not forget them before the
     /// layer ends, and an opaque directory keeps what has such a path.
-    pub seen: &'a mut HashSet<Path>,
+    /// By digest: paths are as long as an image makes them.
+    pub seen: &'a mut HashSet<Digest>,
 }
 
 impl<D: Disk> Unpack<'_, D> {
@@ -142,7 +143,7 @@ impl<D: Disk> Unpack<'_, D> {
             let Some(node) = find(self.disk, &directory)? else { continue };
             for (name, origin) in self.disk.names(&node) {
                 let path = [directory.as_slice(), &[name]].concat();
-                match self.is_own(origin) || self.seen.contains(&path) {
+                match self.is_own(origin) || self.seen.contains(&seen_as(&path)) {
                     true => directories.push(path),
                     false => self.remove(&path)?,
                 }
@@ -166,7 +167,7 @@ impl<D: Disk> Unpack<'_, D> {
             let beneath = self.disk.names(&node).into_iter();
             pending.extend(beneath.map(|(name, _)| [path.as_slice(), &[name]].concat()));
             if own {
-                self.seen.insert(path);
+                self.seen.insert(seen_as(&path));
             }
         }
         self.disk.remove(path)
@@ -199,7 +200,7 @@ impl<D: Disk> Unpack<'_, D> {
         }
         let inode = match &entry.kind {
             EntryKind::Global => {
-                self.seen.insert(path.to_vec());
+                self.seen.insert(seen_as(path));
                 return Ok(());
             }
             EntryKind::Link(target) => {
@@ -258,6 +259,11 @@ impl<D: Disk> Unpack<'_, D> {
         inode.chmod(entry.permissions);
         Ok(())
     }
+}
+
+/// A path among those that were seen.
+fn seen_as(path: &[Vec<u8>]) -> Digest {
+    Digest::of(&path.join(&b'/'))
 }
 
 fn is_device(entry: &Entry) -> bool {
