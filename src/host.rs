@@ -55,6 +55,25 @@ fn keeps_with(name: &[u8], active: &[bool]) -> bool {
     !REWRITTEN.iter().zip(active).any(|((begin, _), active)| *active && name.starts_with(begin))
 }
 
+/// Whether overlays of this host show contents that lie below a file without its own.
+pub fn follows_metacopy() -> bool {
+    static FOLLOWS: LazyLock<bool> = LazyLock::new(|| overlay_has("metacopy"));
+    *FOLLOWS
+}
+
+/// Whether overlays of this host show what a directory was moved with.
+pub fn follows_redirect() -> bool {
+    static FOLLOWS: LazyLock<bool> =
+        LazyLock::new(|| overlay_has("redirect_always_follow") || overlay_has("redirect_dir"));
+    *FOLLOWS
+}
+
+/// Whether a parameter of the overlay module is on.
+fn overlay_has(parameter: &str) -> bool {
+    let value = std::fs::read_to_string(Path::new("/sys/module/overlay/parameters").join(parameter));
+    value.is_ok_and(|value| value.trim() == "Y")
+}
+
 /// Whether this process runs in a user namespace other than the first, where nobody may make devices or set `trusted.*`.
 /// Asked once: this process stays where it was started.
 pub fn in_user_namespace() -> bool {

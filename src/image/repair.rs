@@ -29,7 +29,7 @@ use super::view::{unpacking_here, unpacking_of};
 use super::{ImageEvent, ImageFinding, Images, LayerRef, Selection};
 use crate::containerd::{ChainId, Image, Platform};
 use crate::error::{Error, ErrorKind, Result};
-use crate::layer::{OPAQUE_NAMES, Rootfs};
+use crate::layer::{MARK_NAMES, Rootfs};
 use crate::ops::{Action, PerformOptions, Performed};
 use crate::snapshotter::Labels;
 use crate::tree::{Others, Progress};
@@ -264,7 +264,7 @@ impl Images {
                 source: Some(&staged),
                 quarantine: place.as_ref().map(|(_, root)| root),
                 in_place: used && options.force,
-                others: Others::HostsStay(&OPAQUE_NAMES),
+                others: Others::HostsStay(&MARK_NAMES),
             };
             let done = part.plan.perform(&part.root, &perform, progress, &mut |performed| match performed {
                 Performed::Done { action, kept } => report(RepairEvent::Change {

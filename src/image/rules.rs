@@ -127,7 +127,7 @@ impl Rules for RootfsRules<'_> {
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, found)?, ..expected.clone() };
         if let Some(found) = found.filter(|_| self.is_bottom) {
-            with_marks_of(&mut settled, found);
+            with_marks_of(&mut settled, found, is_opaque_name);
         }
         let implied = || self.rootfs.implied(path).is_some_and(|layer| self.origin.alone(layer));
         if let Some(found) = found
@@ -159,10 +159,10 @@ fn settle_plain(settled: &mut Resource, found: &Resource, above: Option<&Resourc
     }
 }
 
-/// Takes the marks of an opaque directory as they were found.
-fn with_marks_of(settled: &mut Resource, found: &Resource) {
-    settled.xattrs.retain(|xattr| !is_opaque_name(&xattr.name));
-    settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_opaque_name(&xattr.name)).cloned());
+/// Takes those marks of overlayfs that are meant as they were found.
+fn with_marks_of(settled: &mut Resource, found: &Resource, is_meant: fn(&[u8]) -> bool) {
+    settled.xattrs.retain(|xattr| !is_meant(&xattr.name));
+    settled.xattrs.extend(found.xattrs.iter().filter(|xattr| is_meant(&xattr.name)).cloned());
     settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
 }
 

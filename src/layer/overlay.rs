@@ -25,6 +25,16 @@ const REDIRECT: &[u8] = b"redirect";
 /// The value of [`OPAQUE`] that hides; another one says that there may be whiteouts that are no devices.
 const YES: &[u8] = b"y";
 
+/// The names of all that changes what is shown, in both namespaces.
+pub const MARK_NAMES: [&str; 6] = [
+    "trusted.overlay.opaque",
+    "trusted.overlay.redirect",
+    "trusted.overlay.metacopy",
+    "user.overlay.opaque",
+    "user.overlay.redirect",
+    "user.overlay.metacopy",
+];
+
 /// The names of the mark of an opaque directory, in both namespaces.
 pub const OPAQUE_NAMES: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
@@ -40,6 +50,11 @@ pub fn is_opaque(xattrs: &[Xattr]) -> bool {
 /// Whether an extended attribute of this name may mark an opaque directory.
 pub fn is_opaque_name(name: &[u8]) -> bool {
     host::overlays(name) == Some(OPAQUE)
+}
+
+/// Whether an extended attribute of this name changes what is shown.
+pub fn is_mark(name: &[u8]) -> bool {
+    host::overlays(name).is_some_and(|own| [OPAQUE, REDIRECT, METACOPY].contains(&own))
 }
 
 /// Whether it is an inode whose contents are those of the layers below.

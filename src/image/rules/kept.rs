@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::host;
 use crate::inode::{FileType, Xattr};
-use crate::layer::is_opaque_name;
+use crate::layer::is_mark;
 use crate::manifest::Resource;
 use crate::tree::Root;
 
@@ -55,7 +55,7 @@ impl<'a> Kept<'a> {
                 kept.push(xattr.clone());
             }
         }
-        let is_hosts = |name: &[u8]| host::owns(name) && !is_opaque_name(name);
+        let is_hosts = |name: &[u8]| host::owns(name) && !is_mark(name);
         let is_known = |name: &[u8]| wanted.iter().any(|xattr| xattr.name == name);
         kept.extend(there.iter().filter(|xattr| is_hosts(&xattr.name) && !is_known(&xattr.name)).cloned());
         kept.sort_by(|a, b| a.name.cmp(&b.name));
@@ -64,7 +64,7 @@ impl<'a> Kept<'a> {
 
     /// Whether an attribute that is expected counts at all.
     fn is_compared(&self, name: &[u8]) -> bool {
-        match is_opaque_name(name) || !host::owns(name) {
+        match is_mark(name) || !host::owns(name) {
             true => true,
             false => self.hosts != Hosts::Unknown && !host::is_overlays(name) && host::keeps(name),
         }
@@ -72,7 +72,7 @@ impl<'a> Kept<'a> {
 
     /// Whether one that counts is missed where it was not found.
     fn is_wanted(&self, expected: &Resource, xattr: &Xattr) -> Result<bool> {
-        if self.hosts == Hosts::Unrecorded && host::owns(&xattr.name) && !is_opaque_name(&xattr.name) {
+        if self.hosts == Hosts::Unrecorded && host::owns(&xattr.name) && !is_mark(&xattr.name) {
             let file_type = expected.mode.file_type();
             let path = expected.paths.first().map_or(&b"/"[..], Vec::as_slice);
             if matches!(file_type, FileType::Regular | FileType::Directory)

@@ -9,7 +9,7 @@ use super::{differs, settle_plain, with_marks_of};
 use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{OPAQUE_NAMES, Rootfs, is_metacopy, is_opaque, is_whiteout, redirected};
+use crate::layer::{OPAQUE_NAMES, Rootfs, is_mark, is_metacopy, is_opaque, is_opaque_name, is_whiteout, redirected};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
 use crate::tree::Root;
@@ -60,12 +60,15 @@ impl<'a> LayerRules<'a> {
         if expected.mode.file_type() == FileType::Directory {
             self.settle_mark(path, expected, found, &mut settled)?;
             self.settle_implied(path, found, &mut settled)?;
+            self.settle_moved(path, found, &mut settled)?;
         }
         // The contents are those of the layers below, which are compared where they are.
-        if is_metacopy(found)
+        if host::follows_metacopy()
+            && is_metacopy(found)
             && self.below.resource(path, expected)?.is_some_and(|below| below.digest == expected.digest)
         {
             (settled.size, settled.digest) = (found.size, found.digest);
+            with_marks_of(&mut settled, found, is_mark);
         }
         mark_here(&mut settled);
         Ok(Settled::Expect(Box::new(settled)))
@@ -75,7 +78,7 @@ impl<'a> LayerRules<'a> {
     fn settle_mark(&self, path: &[u8], expected: &Resource, found: &Resource, settled: &mut Resource) -> Result<()> {
         let (wanted, there) = (is_opaque(&expected.xattrs), is_opaque(&found.xattrs));
         if wanted == there || !self.shows_through(path, there)? {
-            with_marks_of(settled, found);
+            with_marks_of(settled, found, is_opaque_name);
         }
         Ok(())
     }
@@ -87,6 +90,20 @@ impl<'a> LayerRules<'a> {
             let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
             let above = said.rootfs.own(said.layer, &path[..slash]).map(|(above, _)| above);
             settle_plain(settled, found, above.as_ref());
+        }
+        Ok(())
+    }
+
+    /// A directory may show what was moved, where all of that is to be seen in it.
+    fn settle_moved(&self, path: &[u8], found: &Resource, settled: &mut Resource) -> Result<()> {
+        let place = redirected(path, &found.xattrs).filter(|_| self.said.is_some() && host::follows_redirect());
+        let Some(place) = place else { return Ok(()) };
+        let names = self.below.names(&place)?;
+        if names.iter().all(|name| self.is_to_be_seen(&[path, b"/", name].concat())) {
+            let moved = found.xattrs.iter().filter(|xattr| is_mark(&xattr.name) && !is_opaque_name(&xattr.name));
+            settled.xattrs.extend(moved.cloned());
+            settled.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
+            settled.xattrs.dedup();
         }
         Ok(())
     }
@@ -172,6 +189,9 @@ impl<'a> LayerRules<'a> {
 
     /// Where in the layers below a path lies, if a directory above it was moved.
     fn moved_from(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        if !host::follows_redirect() {
+            return Ok(None);
+        }
         for (n, _) in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/') {
             let above = &path[..n];
             if self.own.metadata(above)?.is_none_or(|found| found.file_type != FileType::Directory) {

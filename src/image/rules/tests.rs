@@ -317,3 +317,29 @@ fn what_hides_a_whiteout_and_will_be_repaired_hides_nothing() {
     let findings = differing(&rootfs(&[below, layer]), &["d/!"]);
     assert!(findings.len() == 2 && findings[1].starts_with("/d/a: missing"), "{findings:?}");
 }
+
+#[test]
+fn what_was_moved_may_be_shown_where_it_is_expected_and_nowhere_else() {
+    let below: Entries<'_> = &[("d/", 0o755), ("d/a", 0o644), ("x/", 0o755), ("x/y", 0o644)];
+    let image = rootfs(&[below, &[("d/", 0o755)]]);
+    let dir = tempfile::tempdir().unwrap();
+    let root = Root::open(dir.path()).unwrap();
+    let rules = LayerRules::of_image(&image, 1, &root, false, Hosts::Expected);
+    let seal = LayerRules::of_seal(&root, Vec::new(), Hosts::Unknown);
+    let of = |place| {
+        let expected = Resource { uid: 0, gid: 0, ..resource("/d", FileType::Directory, &[]) };
+        (expected.clone(), Resource { xattrs: resource("/d", FileType::Directory, &[place]).xattrs, ..expected })
+    };
+    let unless = |follows: bool| usize::from(!follows);
+    for (place, counts) in [("/x", 1), ("x", 1), ("/d", unless(host::follows_redirect()))] {
+        let (expected, found) = of(("trusted.overlay.redirect", place));
+        assert_eq!(compared(&rules, &expected, &found).len(), counts, "{place}");
+        assert_eq!(compared(&seal, &expected, &found).len(), 1, "it was not there when it was sealed");
+        assert_eq!(compared(&seal, &found, &expected).len(), 1);
+        assert_eq!(compared(&seal, &found, &found).len(), 0);
+    }
+    let file = |xattrs: &[(&str, &str)]| resource("/d/a", FileType::Regular, xattrs);
+    assert_eq!(compared(&seal, &file(&[]), &file(&[("trusted.overlay.metacopy", "")])).len(), 1);
+    let metacopy = compared(&rules, &file(&[]), &file(&[("trusted.overlay.metacopy", "")]));
+    assert_eq!(metacopy.len(), unless(host::follows_metacopy()), "the same is below");
+}
