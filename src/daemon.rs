@@ -2,8 +2,8 @@
 //! The service: one engine, two sockets, until a signal.
 //!
 //! The root's lock is taken before a socket is touched, so a second daemon on the same root is refused while the
-//! first goes on undisturbed. A stop answers the calls under way, but no connection that is silent delays it; a kill leaves nothing that the next start does
-//! not repair.
+//! first goes on undisturbed. A stop answers the calls under way, but no connection that is silent delays it; a kill
+//! leaves nothing that the next start does not repair.
 //!
 //! One thread serves both sockets; what blocks runs on a small pool whose threads end when they idle.
 
@@ -61,8 +61,8 @@ pub fn run(config: &Config) -> Result<()> {
 }
 
 /// Ends the background work, if that was not done already, and the run cleanly, if both take no longer than `patience`:
-/// they may wait for a disk. Without it the next start takes the stop for an unclean one, which costs time, or layers that
-/// no image describes, but never proof.
+/// they may wait for a disk. Without it the next start takes the stop for an unclean one, which costs time, or layers
+/// that no image describes, but never proof.
 fn close(engine: Arc<Engine>, patience: Duration) {
     let (closed, done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {

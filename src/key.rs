@@ -74,8 +74,8 @@ impl<'a> SnapshotKey<'a> {
 
     /// Whether containerd's unpacker is about to fill this snapshot, on top of the snapshot `parent`, with a layer:
     /// the name has the unpacker's form, and its chain ID follows from that of the parent and from the layer's diff ID
-    /// where a label has it. Without a parent, what a label announces counts: so it is while layers are unpacked side by
-    /// side, and the commit names the parent.
+    /// where a label has it. Without a parent, what a label announces counts: so it is while layers are unpacked side
+    /// by side, and the commit names the parent.
     ///
     /// A caller can imitate all of that, where there is no diff ID. What that buys is a writable snapshot on an
     /// unverified stack of layers, for a caller who owns the socket, which is root's. It is no way around the check of

@@ -81,7 +81,8 @@ impl Snapshotter {
         let metadata = Metadata::open(&root.join("metadata.redb"))?;
         overlay::sync(&root)?;
         if let Err(error) = metadata.begin_run(run::name(&root)) {
-            // Nothing can be changed before it can be written down, so nothing is used by mistake; the rest can be read.
+            // Nothing can be changed before it can be written down, so nothing is used by mistake; the rest can be
+            // read.
             log::warn!("{}: the start cannot be written down: {error}", Escaped::path(&root));
         }
         let snapshotter = Self { root, metadata, directories, cleanup: Mutex::new(()), _lock: lock };
@@ -93,8 +94,8 @@ impl Snapshotter {
         Ok(snapshotter)
     }
 
-    /// The clean stop: the files of layers that have no seal are made durable, and nothing is changed afterwards. A start
-    /// that follows no clean stop, on a filesystem that was mounted anew since, makes such layers unproven.
+    /// The clean stop: the files of layers that have no seal are made durable, and nothing is changed afterwards. A
+    /// start that follows no clean stop, on a filesystem that was mounted anew since, makes such layers unproven.
     ///
     /// # Errors
     /// The layers could not be synced, or the stop not noted: then it is no clean one.
@@ -241,7 +242,8 @@ impl Snapshotter {
         self.directories.fs(id)
     }
 
-    /// Stores the seal of a committed snapshot; durable on return, unless it only says verified. Its `updated_at` stays: that is the caller's.
+    /// Stores the seal of a committed snapshot; durable on return, unless it only says verified. Its `updated_at`
+    /// stays: that is the caller's.
     ///
     /// # Errors
     /// `NotFound` if that snapshot, number included, is gone: another may have its key by now.

@@ -58,3 +58,15 @@ flip_byte() {
 	printf "\\x$(printf %02x $((byte ^ 255)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 	touch -r "$work/times" "$1"
 }
+
+# Whether all are as they should be, or one is as it never should.
+are_settled() { all_from_image || grep -qE 'is not what|and so it stays' "$daemon_home/log"; }
+
+# layers_of SNAPSHOTTER: the directories of what it has unpacked, with all that is in them, are beneath these.
+layers_of() {
+	case $1 in
+	continuity) say "$continuity_root"/snapshots/[0-9]*/fs ;;
+	overlayfs) say "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs ;;
+	native) say "$work"/containerd/root/io.containerd.snapshotter.v1.native/snapshots/* ;;
+	esac
+}

@@ -77,15 +77,6 @@ repair() { image repair --root "$work/state" "$@"; }
 # unpack REFERENCE SNAPSHOTTER
 unpack() { ctr images import --base-name "$ODD" --snapshotter "$2" "$work/odd/${1##*:}.tar" >/dev/null; }
 
-# layers_of SNAPSHOTTER: the directories of what it has unpacked, with all that is in them, are beneath these.
-layers_of() {
-	case $1 in
-	continuity) say "$continuity_root"/snapshots/[0-9]*/fs ;;
-	overlayfs) say "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs ;;
-	native) say "$work"/containerd/root/io.containerd.snapshotter.v1.native/snapshots/* ;;
-	esac
-}
-
 # label SNAPSHOTTER ATTRIBUTE VALUE: on every file, directory, symlink, device and whiteout of its layers.
 label() {
 	collect_garbage

@@ -186,7 +186,7 @@ case_the_environment_is_read_as_ctr_does() {
 run_bare() {
 	printf 'nameserver ::1\n' >resolv.conf
 	mkdir -p volume
-	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/$1" --cwd /work/here \
+	ctr run --snapshotter overlayfs --runc-root "$work/runc" --cgroup "/$(basename "$work")/$1" --cwd /place/here \
 		--mount "type=bind,src=$PWD/resolv.conf,dst=/etc/resolv.conf,options=rbind:ro" \
 		--mount "type=bind,src=$PWD/volume,dst=/linked/volume,options=rbind:rw" \
 		"$ODD:bare" "$1" /bin/sh -c "$2"

@@ -109,6 +109,3 @@ is_sealed_from_the_image() {
 	ctr snapshots --snapshotter continuity prepare on-top "$top" >used 2>&1 || wrong "continuity: prepare: $(cat used)"
 	ctr snapshots --snapshotter continuity rm on-top >used 2>&1 || wrong "continuity: remove: $(cat used)"
 }
-
-# Whether all are as they should be, or one is as it never should.
-are_settled() { all_from_image || grep -qE 'is not what|and so it stays' "$daemon_home/log"; }

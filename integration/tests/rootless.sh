@@ -156,9 +156,6 @@ take() {
 
 continuity_has_nothing() { same "$(sources)" ''; }
 
-# Whether all are as they should be, or one is as it never should.
-are_settled() { all_from_image || grep -qE 'is not what|and so it stays' "$daemon_home/log"; }
-
 # It shows something: what is written there is the kernel's, with containerd's mounts and with ours.
 each_written_by_the_kernel=(overlayfs continuity)
 case_written_by_the_kernel() {
@@ -176,14 +173,6 @@ written_inside() {
 	# shellcheck disable=SC2046 # a directory each
 	find $(layers_of "$1") -type c >devices
 	(($(wc -l <devices) >= 2)) || fail "no whiteouts: $(cat devices)"
-}
-
-# layers_of SNAPSHOTTER: the directories of what it has unpacked.
-layers_of() {
-	case $1 in
-	continuity) say "$continuity_root"/snapshots/[0-9]*/fs ;;
-	overlayfs) say "$work"/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs ;;
-	esac
 }
 
 # file_of SNAPSHOTTER PATH: that of the one layer that has it.

@@ -39,8 +39,8 @@ const WINDOW: u32 = 4 << 20;
 /// How long containerd may take to take a connection.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long containerd may take to answer, or to send the next piece of a blob: a snapshotter may have a tree to copy, a
-/// disk that fails may take its time. Who hangs longer hangs.
+/// How long containerd may take to answer, or to send the next piece of a blob: a snapshotter may have a tree to copy,
+/// a disk that fails may take its time. Who hangs longer hangs.
 const ANSWER: Duration = Duration::from_secs(120);
 
 /// Images named in the error about one that is not there.

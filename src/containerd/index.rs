@@ -58,8 +58,8 @@ pub(super) struct Entry {
     pub absent: bool,
 }
 
-/// The manifests of a record, the best first. If the platform was `named`, and some are for exactly that one, the others
-/// do not fit.
+/// The manifests of a record, the best first. If the platform was `named`, and some are for exactly that one, the
+/// others do not fit.
 ///
 /// # Errors
 /// The index can't be read.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! JSON as containerd takes it: what Go's decoder makes of a document, for the fields that we use.
 //!
-//! Every field may be missing, and `null` is as good as missing, in a list too. A field's name matches in any case. What
-//! is not used is passed over, whatever it is. Text need not be UTF-8. In one thing it is stricter: of a field that a
-//! document has twice, Go takes a mixture that depends on its version, so such a document is refused.
+//! Every field may be missing, and `null` is as good as missing, in a list too. A field's name matches in any case.
+//! What is not used is passed over, whatever it is. Text need not be UTF-8. In one thing it is stricter: of a field
+//! that a document has twice, Go takes a mixture that depends on its version, so such a document is refused.
 
 use serde::Deserialize;
 use serde::de::Visitor;

@@ -69,8 +69,8 @@ pub struct ContainerReport {
 }
 
 impl Images {
-    /// Tells every change, in path order. Where the container's runtime has mounted something, and the image has nothing,
-    /// it has made an empty file or directory to mount on: that is no change.
+    /// Tells every change, in path order. Where the container's runtime has mounted something, and the image has
+    /// nothing, it has made an empty file or directory to mount on: that is no change.
     ///
     /// # Errors
     /// `NotFound` if there is no such container, or its snapshot or every image that explains it is gone; a path that

@@ -30,8 +30,8 @@ impl MountPoints {
         Ok(Self(paths))
     }
 
-    /// Whether what lies at a path was made to mount on, or could be: an empty file, or a directory that has nothing else
-    /// in it.
+    /// Whether what lies at a path was made to mount on, or could be: an empty file, or a directory that has nothing
+    /// else in it.
     ///
     /// # Errors
     /// It can't be read.

@@ -98,8 +98,8 @@ impl Images {
     /// # Errors
     /// `NotFound` if there is no such image, it is unpacked nowhere, or a blob is not there, saying what to fetch.
     /// `FailedPrecondition`, naming the users, if a damaged layer is in use and `force` is not set; naming the
-    /// directory, if another repair changes it. `Unsupported` for a snapshotter whose layers are no directories. Of several
-    /// snapshotters each is tried, and the first error is returned. What `report` fails with, at once.
+    /// directory, if another repair changes it. `Unsupported` for a snapshotter whose layers are no directories. Of
+    /// several snapshotters each is tried, and the first error is returned. What `report` fails with, at once.
     pub fn repair(
         &self,
         reference: &str,

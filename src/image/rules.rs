@@ -64,8 +64,8 @@ impl Origin {
 }
 
 impl Images {
-    /// How an image that is seen through these mounts came to be in a snapshotter, by the labels of its layers. One that
-    /// does not answer tells nothing.
+    /// How an image that is seen through these mounts came to be in a snapshotter, by the labels of its layers. One
+    /// that does not answer tells nothing.
     pub(super) fn origin(&self, image: &Image, snapshotter: &str, mounts: &[Mount]) -> Origin {
         let mut origin = Origin::default();
         for layer in &image.layers {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Blobs to tars: gzip, zstd or nothing, as the first bytes tell; what a media type says is not needed.
 //!
-//! What containerd reads is read, also where it leaves the work to `unpigz` or `igzip`: those pass over what follows the
-//! last member, while Go's reader refuses it. The blob's digest covers it in either case.
+//! What containerd reads is read, also where it leaves the work to `unpigz` or `igzip`: those pass over what follows
+//! the last member, while Go's reader refuses it. The blob's digest covers it in either case.
 
 mod gzip;
 mod source;

@@ -3,8 +3,8 @@
 //!
 //! [`tree`] is a filesystem in memory with digests for contents; [`unpack`] does to it what containerd does to a
 //! [`disk`], call by call: a directory, or a mounted overlay ([`overlay_mount`]). [`attributes`] and [`acl`] are what
-//! the kernel makes of attributes, [`copy`] what is copied loses, [`path`] is how names are resolved. [`merged`] looks at several trees as overlayfs
-//! would; [`recorded`] keeps a layer for another image.
+//! the kernel makes of attributes, [`copy`] what is copied loses, [`path`] is how names are resolved. [`merged`] looks
+//! at several trees as overlayfs would; [`recorded`] keeps a layer for another image.
 
 mod acl;
 mod attributes;
@@ -48,8 +48,8 @@ pub enum Unpacking {
     Mounted,
     /// Each layer into a copy of the layers below it: native.
     Copied,
-    /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted, whose
-    /// upper layer the kernel writes.
+    /// In a user namespace: the first layer into a directory, each further one through an overlay that is mounted,
+    /// whose upper layer the kernel writes.
     Kernel,
 }
 

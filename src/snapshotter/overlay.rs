@@ -130,8 +130,8 @@ impl Directories {
         }
     }
 
-    /// Gives the root of a snapshot that is committed onto a parent the owner that it would have been made with, durably:
-    /// unless its layer has said something about it, which shows in anything but what it was made with.
+    /// Gives the root of a snapshot that is committed onto a parent the owner that it would have been made with,
+    /// durably: unless its layer has said something about it, which shows in anything but what it was made with.
     pub(super) fn adopt(&self, parent: u64, own: u64) -> Result<()> {
         let own = self.fs(own);
         let made = fs::symlink_metadata(&own).map_err(|error| Error::io("lstat", &own, error))?;
@@ -220,8 +220,8 @@ impl Directories {
                 let message = format!("cannot mount snapshot {}: it is committed", Escaped(snapshot.key.as_bytes()));
                 return Err(Error::new(ErrorKind::FailedPrecondition, message));
             }
-            // Into an overlay's upper directory containerd writes whiteouts; into a directory it does not: what the layer
-            // deletes would only be deleted from the layer itself, and be back in the image.
+            // Into an overlay's upper directory containerd writes whiteouts; into a directory it does not: what the
+            // layer deletes would only be deleted from the layer itself, and be back in the image.
             (Kind::Active, []) if snapshot.awaits_parent() => {
                 self.overlay(Kind::Active, snapshot.id, &[self.empty.display().to_string()])
             }

@@ -75,8 +75,8 @@ pub fn hold(inner: &Inner, snapshot: &Snapshot, explained: &Explained<'_>, progr
     Ok(Held::Compared)
 }
 
-/// Stores what the image says of a layer. What it does not say, the root among it, stays what it was when it was sealed.
-/// Until the record refers to it, the caller keeps the collection of manifests waiting.
+/// Stores what the image says of a layer. What it does not say, the root among it, stays what it was when it was
+/// sealed. Until the record refers to it, the caller keeps the collection of manifests waiting.
 pub fn store(
     inner: &Inner,
     explained: &Explained<'_>,

@@ -23,7 +23,7 @@ use crate::sys::memory;
 use crate::tree::{Progress, Root};
 use crate::verifier::backoff::{Backoff, Retry};
 use crate::verifier::explain::Explainer;
-use crate::verifier::{Inner, lock, mend};
+use crate::verifier::{Inner, lock, mend, publishing};
 
 /// A disk that was full should not need a restart of the daemon.
 const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::from_secs(300) };
@@ -32,8 +32,9 @@ const RETRY: Backoff = Backoff { first: Duration::from_secs(1), last: Duration::
 /// is pending, and pending layers are used. The first may be a matter of a moment.
 const FAILURES_PENDING: u32 = 1;
 
-/// How long no commit must come, and no layer be unpacked, before sealing begins: while an image is unpacked, its layers
-/// should not be read by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for longer.
+/// How long no commit must come, and no layer be unpacked, before sealing begins: while an image is unpacked, its
+/// layers should not be read by us and written by containerd at the same time. Longer leaves a fresh layer unsealed for
+/// longer.
 const QUIET: Duration = Duration::from_secs(1);
 
 /// The longest wait for quiet: an endless stream of commits must not keep all of them unsealed, nor must an unpacking
@@ -237,7 +238,7 @@ fn seal(inner: &Inner, snapshot: &Snapshot) -> Result<()> {
     let mut warn = |warning| log::warn!("seal: snapshot {}: {warning}", Escaped(snapshot.key.as_bytes()));
     ops::build(&root, &options, &inner.bell.begin(&snapshot.key), &mut manifest, &mut warn)?;
     // Between these two nothing refers to the manifest: the collection of manifests has to wait.
-    let _publishing = inner.publishing.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _publishing = publishing(inner);
     let digest = manifest.publish()?;
     let state = match snapshot.seal.map(|seal| seal.state) {
         Some(SealState::Unproven) => SealState::Unproven,

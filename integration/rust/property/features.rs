@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an image may have besides plain files and directories. Each can be left out, to see which of them a failure needs.
+//! What an image may have besides plain files and directories. Each can be left out, to see which of them a failure
+//! needs.
 
 use crate::Outcome;
 

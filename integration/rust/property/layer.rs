@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Random layers over a small vocabulary of paths, so that they collide.
 //!
-//! A rough model of what lies where keeps most of them to what containerd takes. It decides nothing else: what is right is
-//! what containerd has unpacked.
+//! A rough model of what lies where keeps most of them to what containerd takes. It decides nothing else: what is right
+//! is what containerd has unpacked.
 
 mod kinds;
 

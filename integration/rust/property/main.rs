@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Random images, unpacked by the real containerd: an image that nobody has touched has no finding, and no damage passes.
+//! Random images, unpacked by the real containerd: an image that nobody has touched has no finding, and no damage
+//! passes.
 //!
 //! ```text
 //! seed ── layer, layout ──▶ image ── containerd ──▶ directories ── view ──▶ what a container sees
@@ -7,8 +8,8 @@
 //!                     found, named, repaired by what is tested ◀──────────────┘
 //! ```
 //!
-//! What is right is what containerd has unpacked, as the kernel shows it; nothing of what is tested decides that. A seed
-//! decides everything else: the image, the snapshotter, the damage.
+//! What is right is what containerd has unpacked, as the kernel shows it; nothing of what is tested decides that. A
+//! seed decides everything else: the image, the snapshotter, the damage.
 
 mod attributes;
 mod damage;

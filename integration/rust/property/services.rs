@@ -71,8 +71,8 @@ impl Services {
         Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
     }
 
-    /// Imports and unpacks the images, as many as it can at once. Returns those that containerd refuses, by their seeds, and
-    /// why.
+    /// Imports and unpacks the images, as many as it can at once. Returns those that containerd refuses, by their
+    /// seeds, and why.
     pub fn import(&self, namespace: &str, snapshotter: &str, images: &[&Image]) -> Outcome<BTreeMap<u64, String>> {
         let mut refused = BTreeMap::new();
         let mut left = vec![images.to_vec()];

@@ -74,8 +74,8 @@ impl Subject<'_> {
         Ok((answer.code != 0 || answer.lines.len() != 1).then_some(answer.text))
     }
 
-    /// What is wrong with the exit code of the daemon's own check, or with the layer that it lays its findings to; other
-    /// snapshotters have none.
+    /// What is wrong with the exit code of the daemon's own check, or with the layer that it lays its findings to;
+    /// other snapshotters have none.
     fn daemon_says(&self, services: &Services, wanted: i32, layer: Option<usize>) -> Outcome<Option<String>> {
         if self.snapshotter != OWN {
             return Ok(None);
@@ -122,8 +122,8 @@ impl Subject<'_> {
         self.daemon_says(services, wanted, damage.layer)
     }
 
-    /// Whether a finding is laid to the layer that was damaged, or where layers have no directories, to the one that has
-    /// put there what should be there, as far as the names in the tars tell.
+    /// Whether a finding is laid to the layer that was damaged, or where layers have no directories, to the one that
+    /// has put there what should be there, as far as the names in the tars tell.
     fn is_laid_right(&self, path: &[u8], finding: &Value, damaged: Option<usize>) -> bool {
         let number = finding["layer"]["number"].as_u64().and_then(|number| usize::try_from(number).ok());
         if damaged.is_some() {

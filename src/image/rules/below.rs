@@ -32,7 +32,8 @@ pub trait Below {
     /// They cannot be read.
     fn names(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>>;
 
-    /// What they show at a path, if anything; without its digest if its size alone says that it is not `like` the other.
+    /// What they show at a path, if anything; without its digest if its size alone says that it is not `like` the
+    /// other.
     ///
     /// # Errors
     /// They cannot be read.

@@ -151,8 +151,8 @@ impl<'a> LayerRules<'a> {
         })
     }
 
-    /// Whether the layers below show what is missing here, at the same path or where a directory above it was moved from:
-    /// all that leads to it, if several names do.
+    /// Whether the layers below show what is missing here, at the same path or where a directory above it was moved
+    /// from: all that leads to it, if several names do.
     fn is_shown_instead(&self, path: &[u8], expected: &Resource) -> Result<bool> {
         let mut places = Vec::with_capacity(expected.paths.len());
         for path in &expected.paths {
@@ -256,8 +256,8 @@ impl<'a> LayerRules<'a> {
         self.said.as_ref().is_none_or(|said| said.rootfs.find_in(said.layer + 1, path).is_some())
     }
 
-    /// Whether the layer's directory hides a path of the layers below by what lies above the path, and will go on to: what
-    /// is damaged there will be repaired.
+    /// Whether the layer's directory hides a path of the layers below by what lies above the path, and will go on to:
+    /// what is damaged there will be repaired.
     fn is_hidden(&self, path: &[u8]) -> Result<bool> {
         for above in path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(n, _)| &path[..n]) {
             let own = self.said.as_ref().and_then(|said| said.rootfs.own(said.layer, above)).map(|(own, _)| own);

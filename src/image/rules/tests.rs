@@ -118,7 +118,8 @@ fn a_label_that_the_image_carries_counts_where_it_is_kept() {
     }
 }
 
-/// Makes what a layer's directory holds: `name/` a directory, `name/!` the same with an opaque mark, `-name` a whiteout.
+/// Makes what a layer's directory holds: `name/` a directory, `name/!` the same with an opaque mark, `-name` a
+/// whiteout.
 fn unpack(dir: &Path, names: &[&str]) {
     for name in names {
         let (plain, opaque) = name.strip_suffix('!').map_or((*name, false), |plain| (plain, true));

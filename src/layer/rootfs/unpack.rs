@@ -41,9 +41,9 @@ pub struct Unpack<'a, D> {
     pub devices: bool,
     /// From the bottom, beginning with 0.
     pub layer: u32,
-    /// Paths that entries of this layer had and that are gone, or never were: containerd does not forget them before the
-    /// layer ends, and an opaque directory keeps what has such a path.
-    /// By digest: paths are as long as an image makes them.
+    /// Paths that entries of this layer had and that are gone, or never were: containerd does not forget them before
+    /// the layer ends, and an opaque directory keeps what has such a path. By digest: paths are as long as an image
+    /// makes them.
     pub seen: &'a mut HashSet<Digest>,
 }
 
