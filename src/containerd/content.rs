@@ -52,20 +52,19 @@ impl Client {
     /// A small blob, whole, checked against its digest.
     ///
     /// # Errors
-    /// `NotFound`; `InvalidInput` if it is larger than `max` bytes or has another digest.
+    /// `NotFound`; `InvalidInput` if it is larger than `max` bytes; `Corrupt` if it has another digest.
     pub fn blob(&self, descriptor: &Descriptor, max: u64) -> Result<Vec<u8>> {
-        let invalid =
-            |why: String| Error::new(ErrorKind::InvalidInput, format!("{}: {why}", blob_name(&descriptor.digest)));
+        let wrong = |kind, why: String| Error::new(kind, format!("{}: {why}", blob_name(&descriptor.digest)));
         let mut content = Vec::new();
         let reader = self.read_content(&descriptor.digest)?;
         let failed = |error| Error::new(ErrorKind::Io, blob_name(&descriptor.digest)).with_source(error);
         reader.take(max.saturating_add(1)).read_to_end(&mut content).map_err(failed)?;
         if content.len() as u64 > max {
-            return Err(invalid(format!("more than {max} bytes")));
+            return Err(wrong(ErrorKind::InvalidInput, format!("more than {max} bytes")));
         }
         match Digest::of(&content) {
             found if found == descriptor.digest => Ok(content),
-            found => Err(invalid(format!("its content is {found}: the content store is damaged"))),
+            found => Err(wrong(ErrorKind::Corrupt, format!("its content is {found}: the content store is damaged"))),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::io::{self, Read};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 
@@ -18,6 +19,9 @@ use crate::tree::Progress;
 
 /// Bytes of one buffer between the threads.
 const BUFFER: usize = 256 << 10;
+
+/// Bytes that are read at once of what is not inflated.
+const REST: usize = 64 << 10;
 
 /// Buffers that may wait between the threads.
 const WAITING: usize = 4;
@@ -44,8 +48,9 @@ pub struct ReadReport {
 /// but a regular file and need not be read to its end. gzip, zstd or plain tar: the first bytes tell.
 ///
 /// # Errors
-/// `InvalidInput` for a blob that is no tar, is over a limit, or has another digest than expected, saying which;
-/// what `source` and `visit` fail with. Until it returns, nothing that was visited is to be trusted.
+/// `Corrupt` for a blob that is not the one of its digest, whatever else is wrong with it: another copy may be right.
+/// `InvalidInput` for a blob that is, and that is no tar, is over a limit, or holds another tar than expected; what
+/// `source` and `visit` fail with. Until it returns, nothing that was visited is to be trusted.
 pub fn read(
     source: impl Read + Send,
     expected: &Expected,
@@ -53,30 +58,41 @@ pub fn read(
     progress: &Progress,
     visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
 ) -> Result<ReadReport> {
+    let given_up = AtomicBool::new(false);
     thread::scope(|scope| {
         let (full, filled) = sync_channel(WAITING);
         let (empty, emptied) = channel();
-        let inflating = scope.spawn(move || inflate(source, limits, &full, &emptied));
-        let buffers = Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes, progress };
-        let parsed = take_apart(buffers, limits, progress, visit);
-        // By now the buffers are gone: whoever still fills them stops.
+        let inflating = scope.spawn(|| inflate(source, limits, &Filling { full, emptied, given_up: &given_up, progress }));
+        let mut buffers =
+            Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes, progress };
+        let parsed = take_apart(&mut buffers, limits, progress, visit);
+        let is_final = parsed.as_ref().err().is_some_and(|error| error.kind() != ErrorKind::InvalidInput);
+        given_up.store(is_final, Ordering::Relaxed);
+        // The other thread stops filling buffers, and learns the digest of the blob if that matters.
+        drop(buffers);
         let inflated = inflating
             .join()
             .unwrap_or_else(|_| Err(io::Error::other(Error::new(ErrorKind::Io, "the inflating thread panicked"))));
+        let blob = match inflated {
+            Ok(blob) => blob,
+            Err(error) => return Err(parsed.err().unwrap_or_else(|| read_failed(error))),
+        };
+        progress.check()?;
+        if blob != expected.blob && !is_final {
+            let message = format!("its blob is damaged: it has the digest {blob}, not {}", expected.blob);
+            return Err(Error::new(ErrorKind::Corrupt, message));
+        }
         let (report, diff_id) = parsed?;
-        let blob = inflated.map_err(read_failed)?;
-        for (what, expected, found) in [("blob", expected.blob, blob), ("diff ID", expected.diff_id, diff_id)] {
-            if expected != found {
-                let message = format!("its {what} is {found}, not {expected}: it is damaged, or not what was promised");
-                return Err(Error::new(ErrorKind::InvalidInput, message));
-            }
+        if diff_id != expected.diff_id {
+            let message = format!("its tar has the diff ID {diff_id}, not {}", expected.diff_id);
+            return Err(Error::new(ErrorKind::InvalidInput, message));
         }
         Ok(report)
     })
 }
 
 fn take_apart(
-    buffers: Buffers<'_>,
+    buffers: &mut Buffers<'_>,
     limits: &Limits,
     progress: &Progress,
     visit: &mut dyn FnMut(Entry, &mut dyn Read) -> Result<()>,
@@ -108,31 +124,37 @@ impl<R: Read> Read for Cancellable<'_, R> {
     }
 }
 
-/// Fills buffers until the blob ends or nobody takes them; returns the digest of the blob.
-fn inflate(
-    source: impl Read,
-    limits: &Limits,
-    full: &SyncSender<io::Result<Vec<u8>>>,
-    emptied: &Receiver<Vec<u8>>,
-) -> io::Result<Digest> {
+/// The other thread's end of the buffers.
+struct Filling<'a> {
+    full: SyncSender<io::Result<Vec<u8>>>,
+    emptied: Receiver<Vec<u8>>,
+    /// What was read failed for a reason that the blob has no part in: its digest does not matter.
+    given_up: &'a AtomicBool,
+    progress: &'a Progress,
+}
+
+/// Fills buffers until the blob ends, makes no sense or is not taken any more; returns the digest of the blob.
+fn inflate(source: impl Read, limits: &Limits, to: &Filling<'_>) -> io::Result<Digest> {
     let mut source = HashingStream::new(source);
     let mut decoder = Decoder::new(&mut source, limits)?;
     loop {
-        let mut buffer = emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
+        let mut buffer = to.emptied.try_recv().unwrap_or_else(|_| Vec::with_capacity(BUFFER));
         buffer.clear();
         let filled = decoder.by_ref().take(BUFFER as u64).read_to_end(&mut buffer);
         let (sent, ended) = match filled {
             Ok(0) => break,
-            Ok(_) => (full.send(Ok(buffer)), false),
-            Err(error) => (full.send(Err(error)), true),
+            Ok(_) => (to.full.send(Ok(buffer)), false),
+            Err(error) => (to.full.send(Err(error)), true),
         };
         if ended || sent.is_err() {
-            return Ok(source.finish().1);
+            break;
         }
     }
     drop(decoder);
-    // What follows the last frame belongs to the blob.
-    io::copy(&mut source, &mut io::sink())?;
+    // What follows the last frame belongs to the blob, and so does what follows an error.
+    let mut rest = [0; REST];
+    let goes_on = || !to.given_up.load(Ordering::Relaxed) && to.progress.check().is_ok();
+    while goes_on() && source.read(&mut rest)? > 0 {}
     Ok(source.finish().1)
 }
 

@@ -68,13 +68,35 @@ fn both_digests_are_checked_and_told_apart() {
     let blob = gzip(&tar);
     let right = Expected { blob: Digest::of(&blob), diff_id: Digest::of(&tar) };
     let other = Digest::of(b"other");
-    for (expected, what) in
-        [(Expected { blob: other, ..right }, "its blob is"), (Expected { diff_id: other, ..right }, "its diff ID is")]
-    {
+    for (expected, kind, what) in [
+        (Expected { blob: other, ..right }, ErrorKind::Corrupt, "its blob is damaged"),
+        (Expected { diff_id: other, ..right }, ErrorKind::InvalidInput, "its tar has the diff ID"),
+    ] {
         let read = read(blob.as_slice(), &expected, &Limits::default(), &Progress::default(), &mut |_, _| Ok(()));
         let error = read.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(error.kind(), kind);
         assert!(error.to_string().starts_with(what) && error.to_string().contains(&other.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn a_blob_that_is_not_its_own_digest_is_damaged_whatever_else_is_wrong() {
+    let tar = tar_of(&vec![7; 1 << 20]);
+    let refuse = || Error::new(ErrorKind::InvalidInput, "refused");
+    for whole in [tar.clone(), gzip(&tar), zstd_of(&tar)] {
+        let mut flipped = whole.clone();
+        // In the header of the tar, or of what it is compressed with.
+        flipped[20] ^= 0x55;
+        for damaged in [&whole[..whole.len() / 2], &whole[..whole.len() - 1], &[], &flipped] {
+            let expected = Expected { blob: Digest::of(&whole), diff_id: Digest::of(&tar) };
+            let read = |visited: Result<()>| {
+                let mut visited = Some(visited);
+                let mut visit = |_, _: &mut dyn Read| visited.take().unwrap_or(Ok(()));
+                read(damaged, &expected, &Limits::default(), &Progress::default(), &mut visit).unwrap_err()
+            };
+            assert_eq!(read(Ok(())).kind(), ErrorKind::Corrupt, "{} of {}", damaged.len(), whole.len());
+            assert_eq!(read(Err(refuse())).kind(), ErrorKind::Corrupt, "{} of {}", damaged.len(), whole.len());
+        }
     }
 }
 
