@@ -111,12 +111,25 @@ pub(super) fn own(parent: &OwnedFd, name: impl rustix::path::Arg, attributes: At
     rfs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
 }
 
-/// Owner first: a change of owner clears setuid bits and capabilities.
+/// Owner first: a change of owner clears setuid bits and capabilities. Then what belongs to the host: it may be another
+/// name for what the image says, as XFS has one for POSIX ACLs, and the image has the last word.
 pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'_>) -> Result<()> {
     let stat = rfs::fstat(fd).map_err(|e| failed("fstat", path, e))?;
     if (stat.st_uid, stat.st_gid) != (attributes.uid, attributes.gid) {
         let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
         rfs::fchown(fd, Some(uid), Some(gid)).map_err(|e| failed("fchown", path, e))?;
+    }
+    let (hosts, images): (Vec<&Xattr>, Vec<&Xattr>) =
+        attributes.xattrs.iter().partition(|xattr| attributes.others.leaves_to_host(&xattr.name));
+    if !hosts.is_empty() {
+        let present = xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
+        for xattr in hosts.into_iter().filter(|wanted| !present.contains(wanted)) {
+            match rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty()) {
+                // The host gives it to a new inode by itself, as it sees fit: EVM's is of the old one, for example.
+                Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
+                Err(e) => return Err(failed("fsetxattr", path, e).context(Escaped(&xattr.name))),
+            }
+        }
     }
     let mode = Mode::from_raw_mode(attributes.permissions);
     rfs::fchmod(fd, mode).map_err(|e| failed("fchmod", path, e))?;
@@ -129,12 +142,9 @@ pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'
             Err(e) => return Err(failed("fremovexattr", path, e)),
         }
     }
-    for xattr in attributes.xattrs.iter().filter(|wanted| !present.contains(wanted)) {
-        match rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty()) {
-            // The host gives it to a new inode by itself, as it sees fit: EVM's is of the old one, for example.
-            Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) if attributes.others.leaves_to_host(&xattr.name) => {}
-            set => set.map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?,
-        }
+    for xattr in images.into_iter().filter(|wanted| !present.contains(wanted)) {
+        rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
+            .map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?;
     }
     Ok(())
 }
