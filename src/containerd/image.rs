@@ -98,16 +98,6 @@ pub enum Found {
     Unreadable(Error),
 }
 
-impl Candidate {
-    /// The image, if it can be read.
-    pub fn into_image(self) -> Option<Image> {
-        match self.found {
-            Found::Image(image) => Some(image),
-            Found::Absent(_) | Found::Unreadable(_) => None,
-        }
-    }
-}
-
 impl Image {
     /// The image that containerd takes for a platform: without one, for this machine, or the only one there is.
     ///

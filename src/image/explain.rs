@@ -19,7 +19,7 @@ use crate::tree::{Progress, Root};
 pub struct Unexplained {
     /// Their blobs make no sense: asking again is of no use.
     pub hopeless: HashSet<ChainId>,
-    /// Their blobs, or one beneath, are not there or can't be read, for this reason: they may come.
+    /// Their blobs, one beneath, or what says which image they are of, are gone or damaged: they may be fetched again.
     pub waiting: BTreeMap<ChainId, String>,
     /// They could not be read, for this reason, which says nothing about them.
     pub failed: BTreeMap<ChainId, String>,
@@ -29,8 +29,8 @@ impl Unexplained {
     /// Layers could not be derived.
     fn add(&mut self, error: &Error, chains: impl Iterator<Item = ChainId>) {
         match error.kind() {
-            // The metadata knows the blob, and its file is gone.
-            ErrorKind::NotFound => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
+            // The blob is gone or damaged: it can be fetched again.
+            ErrorKind::NotFound | ErrorKind::Corrupt => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
             // What the image itself is: not what its digests promise, encrypted, larger than is allowed.
             ErrorKind::InvalidInput | ErrorKind::Unsupported if error.errno().is_none() => {
                 log::warn!("sealed from the disk, and so it stays: {error}");
@@ -41,6 +41,23 @@ impl Unexplained {
                 log::warn!("{error}");
                 self.failed.extend(chains.map(|chain| (chain, error.to_string())));
             }
+        }
+    }
+
+    fn knows(&self, chain: &ChainId) -> bool {
+        self.hopeless.contains(chain) || self.waiting.contains_key(chain) || self.failed.contains_key(chain)
+    }
+
+    /// An image could not be read, which may be the one that explains what is `left`. What its index, manifest or
+    /// config say is not the reason: containerd could not have unpacked that.
+    fn unread(&mut self, error: &Error, left: &HashSet<ChainId>) {
+        let reasons = match error.kind() {
+            ErrorKind::NotFound | ErrorKind::Corrupt => &mut self.waiting,
+            ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::FailedPrecondition => return,
+            _ => &mut self.failed,
+        };
+        for chain in left {
+            reasons.entry(*chain).or_insert_with(|| error.to_string());
         }
     }
 }
@@ -70,10 +87,19 @@ impl Images {
     ) -> Result<Unexplained> {
         let mut left = wanted.clone();
         let mut unexplained = Unexplained::default();
-        for mut image in self.every_image()? {
+        let mut unread = Vec::new();
+        for image in self.every_candidate()? {
             if left.is_empty() {
                 break;
             }
+            progress.check()?;
+            let mut image = match image {
+                Ok(image) => image,
+                Err(error) => {
+                    unread.push(error);
+                    continue;
+                }
+            };
             let Some(last) = image.layers.iter().rposition(|layer| left.contains(&layer.chain_id)) else { continue };
             image.layers.truncate(last + 1);
             if let Some((readable, why)) = self.first_unreadable(&image)? {
@@ -104,6 +130,8 @@ impl Images {
                 unexplained.add(&error, chains);
             }
         }
+        let unknown: HashSet<_> = left.iter().copied().filter(|chain| !unexplained.knows(chain)).collect();
+        unread.iter().for_each(|error| unexplained.unread(error, &unknown));
         unexplained.hopeless.retain(|chain| left.contains(chain));
         unexplained.waiting.retain(|chain, _| left.contains(chain));
         unexplained.failed.retain(|chain, _| left.contains(chain));

@@ -103,16 +103,33 @@ impl Images {
 
     /// Every image that the namespace's records lead to and that can be read, for this machine and for others.
     pub(super) fn every_image(&self) -> Result<impl Iterator<Item = Image> + '_> {
-        Ok(self.client.images()?.into_iter().flat_map(|record| self.images_of(&record)))
+        Ok(self.every_candidate()?.filter_map(|image| image.inspect_err(|error| log::debug!("{error}")).ok()))
     }
 
-    /// The same of one record.
+    /// The same, and in place of those that cannot be read, why. What was never fetched is left out.
+    pub(super) fn every_candidate(&self) -> Result<impl Iterator<Item = Result<Image>> + '_> {
+        Ok(self.client.images()?.into_iter().flat_map(|record| self.candidates_of(&record)))
+    }
+
+    /// The images of one record that can be read.
     pub(super) fn images_of(&self, record: &ImageRecord) -> Vec<Image> {
-        let candidates = Image::candidates(&self.client, record, None).unwrap_or_else(|error| {
-            log::debug!("{error}");
-            Vec::new()
-        });
-        candidates.into_iter().filter_map(|candidate| candidate.into_image()).collect()
+        let candidates = self.candidates_of(record).into_iter();
+        candidates.filter_map(|image| image.inspect_err(|error| log::debug!("{error}")).ok()).collect()
+    }
+
+    fn candidates_of(&self, record: &ImageRecord) -> Vec<Result<Image>> {
+        let name = Escaped(record.name.as_bytes());
+        match Image::candidates(&self.client, record, None) {
+            Err(error) => vec![Err(error)],
+            Ok(candidates) => candidates
+                .into_iter()
+                .filter_map(|candidate| match candidate.found {
+                    Found::Image(image) => Some(Ok(image)),
+                    Found::Unreadable(error) => Some(Err(error.context(format!("image {name}")))),
+                    Found::Absent(_) => None,
+                })
+                .collect(),
+        }
     }
 
     /// The image, cut off at the layer, that explains a committed snapshot.

@@ -165,12 +165,13 @@ impl Explainer {
             self.why.insert(snapshot.id, Why::finally("its image cannot be read as one (see the log)"));
             self.hopeless.insert(snapshot.id);
         }
+        self.tell(layers, &unexplained.waiting);
+        // The last word has what may end: a decision is not taken as long as there is hope of an answer.
         for (chain, reason) in &unexplained.failed {
             for snapshot in layers.get(chain).into_iter().flatten() {
                 self.why.insert(snapshot.id, Why { reason: reason.clone(), is_final: false });
             }
         }
-        self.tell(layers, &unexplained.waiting);
         Ok(failed + layers.keys().filter(|chain| !done.contains(chain) && !hopeless.contains(chain)).count())
     }
 
