@@ -11,9 +11,11 @@ use std::sync::LazyLock;
 /// Namespaces, or single attributes, that images bring; everything else is the host's.
 const IMAGE: [&[u8]; 4] = [b"user.", b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default"];
 
-/// Begins the names of what overlayfs keeps in a layer's directory: the second where it is mounted with `userxattr`, as
-/// in a user namespace.
-const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
+/// Begins the names of what overlayfs keeps in a layer's directory.
+pub const TRUSTED_OVERLAY: &[u8] = b"trusted.overlay.";
+
+/// The same where it is mounted with `userxattr`, as in a user namespace.
+pub const USER_OVERLAY: &[u8] = b"user.overlay.";
 
 /// Attributes that a security module rewrites, by the beginning of their names, and what exists where it is active.
 const REWRITTEN: [(&[u8], &str); 4] = [
@@ -42,7 +44,7 @@ pub fn is_overlays(name: &[u8]) -> bool {
 
 /// What overlayfs calls one of its extended attributes, without the namespace.
 pub fn overlays(name: &[u8]) -> Option<&[u8]> {
-    OVERLAY.iter().find_map(|prefix| name.strip_prefix(*prefix))
+    [TRUSTED_OVERLAY, USER_OVERLAY].into_iter().find_map(|prefix| name.strip_prefix(prefix))
 }
 
 /// Whether an attribute that a layer carries can be expected on the disk as it was written: not where a security

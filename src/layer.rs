@@ -19,9 +19,6 @@ mod tar;
 
 pub use entry::{Entry, EntryKind};
 pub use limits::Limits;
-pub use overlay::{
-    MARK_NAMES, OPAQUE_NAMES, is_mark, is_metacopy, is_opaque, is_opaque_name, is_whiteout, is_whiteout_inode,
-    redirected,
-};
+pub use overlay::{MARK_NAMES, Marks, is_mark, is_opaque_name, is_whiteout_inode};
 pub use read::{Expected, ReadReport, read};
 pub use rootfs::{Found, Recorded, Rootfs, Unpacking};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_opaque, is_whiteout_inode};
+use crate::layer::{Marks, Rootfs, is_whiteout_inode};
 use crate::ops::{Finding, FindingKind};
 use crate::tree::{Metadata, Root};
 
@@ -68,7 +68,7 @@ impl<'a> Attribution<'a> {
         for (n, directory) in self.directories.iter().enumerate().rev() {
             let found = directory.metadata(path)?;
             if found.is_some_and(|found| found.file_type == FileType::Directory)
-                && is_opaque(&directory.xattrs(path, FileType::Directory)?)
+                && Marks::of(self.rootfs.unpacking()).is_opaque(&directory.xattrs(path, FileType::Directory)?)
             {
                 return Ok(Some(n));
             }

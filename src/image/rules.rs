@@ -21,7 +21,7 @@ use crate::containerd::Image;
 use crate::error::Result;
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, Unpacking, is_opaque_name, is_whiteout};
+use crate::layer::{Marks, Rootfs, Unpacking, is_opaque_name};
 use crate::manifest::{Mode, Resource};
 use crate::mount::Mount;
 use crate::ops::{Rules, Settled, compare};
@@ -55,6 +55,10 @@ impl Origin {
         let mut alone = vec![false; layer];
         alone.push(unpacked_alone(labels));
         Self { alone, lazy: false }
+    }
+
+    fn any_alone(&self) -> bool {
+        self.alone.contains(&true)
     }
 
     /// Whether a layer, counted from 0, may have been unpacked without those below it.
@@ -111,7 +115,8 @@ impl<'a> RootfsRules<'a> {
 impl Rules for RootfsRules<'_> {
     fn settle(&self, path: &[u8], expected: Option<&Resource>, found: Option<&Resource>) -> Result<Settled> {
         // What overlayfs takes for a whiteout or a mark hides nothing there, and is shown to no container.
-        if self.is_bottom && [expected, found].into_iter().flatten().all(is_whiteout) {
+        let marks = Marks::of(self.rootfs.unpacking());
+        if self.is_bottom && [expected, found].into_iter().flatten().all(|one| marks.is_whiteout(one)) {
             return Ok(Settled::Same);
         }
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -124,6 +129,11 @@ impl Rules for RootfsRules<'_> {
         };
         if self.origin.lazy && found.is_none() && LAZY_FILES.contains(&path) {
             return Ok(Settled::Same);
+        }
+        // Of most files there is nothing to be said.
+        let plain = expected.xattrs.is_empty() && found.is_some_and(|found| found.xattrs.is_empty());
+        if plain && (expected.mode.file_type() != FileType::Directory || !self.origin.any_alone()) {
+            return Ok(Settled::Differs);
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, found)?, ..expected.clone() };
         if let Some(found) = found.filter(|_| self.is_bottom) {

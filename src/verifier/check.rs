@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Escaped, Result};
 use crate::image::{Hosts, LayerRules};
+use crate::layer::Marks;
 use crate::ops::{self, Finding, FindingKind, VerifyOptions, VerifyReport};
 use crate::snapshotter::{Seal, SealSource, SealState, Snapshot, Snapshotter, time};
 use crate::tree::{Progress, Root};
@@ -149,7 +150,7 @@ pub fn verify(
     let done = match open(inner, layer)? {
         Some(root) => {
             let options = VerifyOptions { threads, ..Default::default() };
-            ops::verify_by(&rules(inner, layer, seal, &root)?, &root, manifest, &options, progress, report)?
+            ops::verify_by(&rules(inner, layer, seal, &root, progress)?, &root, manifest, &options, progress, report)?
         }
         None => {
             report(Finding {
@@ -172,14 +173,20 @@ pub fn verify(
 }
 
 /// Which differences between a layer and its seal count.
-fn rules<'a>(inner: &Inner, layer: &Snapshot, seal: Seal, root: &'a Root) -> Result<LayerRules<'a>> {
+fn rules<'a>(
+    inner: &Inner,
+    layer: &Snapshot,
+    seal: Seal,
+    root: &'a Root,
+    progress: &'a Progress,
+) -> Result<LayerRules<'a>> {
     let below = inner.snapshotter.chain(&layer.key)?.into_iter().skip(1);
     let below = below.map(|layer| inner.snapshotter.layer_dir(layer.id)).collect();
     let hosts = match seal.source {
         SealSource::Image => Hosts::Expected,
         SealSource::Disk => Hosts::Unknown,
     };
-    Ok(LayerRules::of_seal(root, below, hosts))
+    Ok(LayerRules::of_seal(root, below, Marks::here(), hosts, progress))
 }
 
 /// Opens the layer's directory; none if there is no such directory, though the layer exists.

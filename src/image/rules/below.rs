@@ -1,22 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the layers below one show, as overlayfs would show it.
 
-use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::digest::HashingStream;
+use crate::digest::{Digest, HashingStream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host;
 use crate::inode::FileType;
-use crate::layer::{Rootfs, is_opaque, is_whiteout, is_whiteout_inode};
+use crate::layer::{Marks, Rootfs, is_whiteout_inode};
 use crate::manifest::Resource;
 use crate::ops::resource_of;
-use crate::tree::{Metadata, Node, Root};
+use crate::tree::{InodeId, Metadata, Node, Progress, Root};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 256 << 10;
 
 /// The layers below one.
 pub trait Below {
@@ -56,7 +59,7 @@ pub struct OfImage<'a> {
 impl OfImage<'_> {
     fn find(&self, path: &[u8]) -> Option<Resource> {
         let found = self.rootfs.find_in(self.layers, path).map(|found| found.resource);
-        found.filter(|found| !is_whiteout(found))
+        found.filter(|found| !Marks::Trusted.is_whiteout(found))
     }
 }
 
@@ -84,17 +87,21 @@ impl Below for OfImage<'_> {
 }
 
 /// As they lie on the disk.
-pub struct OnDisk {
+pub struct OnDisk<'a> {
     /// Nearest first.
     directories: Vec<PathBuf>,
+    marks: Marks,
+    progress: &'a Progress,
+    /// Of files that several names lead to, which are asked for by each of them.
+    hashed: RefCell<HashMap<InodeId, Digest>>,
     /// Opened when the first question comes, which few layers ask. One that is gone shows nothing.
     roots: OnceCell<Vec<Root>>,
 }
 
-impl OnDisk {
-    /// Of these directories, nearest first.
-    pub fn new(directories: Vec<PathBuf>) -> Self {
-        Self { directories, roots: OnceCell::new() }
+impl<'a> OnDisk<'a> {
+    /// Of these directories, nearest first, with marks of this namespace.
+    pub fn new(directories: Vec<PathBuf>, marks: Marks, progress: &'a Progress) -> Self {
+        Self { directories, marks, progress, hashed: RefCell::default(), roots: OnceCell::new() }
     }
 
     fn roots(&self) -> Result<&[Root]> {
@@ -124,7 +131,7 @@ impl OnDisk {
                     Some(found) if found.file_type != FileType::Directory => break,
                     Some(_) => {
                         shown.push(root);
-                        if is_opaque(&root.xattrs(path, FileType::Directory)?) {
+                        if self.marks.is_opaque(&root.xattrs(path, FileType::Directory)?) {
                             break;
                         }
                     }
@@ -136,7 +143,7 @@ impl OnDisk {
     }
 }
 
-impl OnDisk {
+impl OnDisk<'_> {
     /// What is shown at a path, and the layer that it is of.
     fn find(&self, path: &[u8]) -> Result<Option<(&Root, Metadata)>> {
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -149,9 +156,31 @@ impl OnDisk {
         }
         Ok(None)
     }
+
+    fn digest(&self, root: &Root, path: &[u8], found: &Metadata) -> Result<Digest> {
+        if let Some(known) = found.link_id().and_then(|id| self.hashed.borrow().get(&id).copied()) {
+            return Ok(known);
+        }
+        let mut stream = HashingStream::new(File::from(root.open_inode(path, FileType::Regular)?));
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            self.progress.check()?;
+            match stream.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Error::io("read", OsStr::from_bytes(path), error)),
+            }
+        }
+        let digest = stream.finish().1;
+        if let Some(id) = found.link_id() {
+            self.hashed.borrow_mut().insert(id, digest);
+        }
+        Ok(digest)
+    }
 }
 
-impl Below for OnDisk {
+impl Below for OnDisk<'_> {
     fn shows(&self, path: &[u8]) -> Result<Option<FileType>> {
         Ok(self.find(path)?.map(|(_, found)| found.file_type))
     }
@@ -161,11 +190,7 @@ impl Below for OnDisk {
         let mut node = Node { metadata: found, digest: None, target: Vec::new(), xattrs: Vec::new() };
         match found.file_type {
             FileType::Regular if found.size == like.size => {
-                let file = root.open_inode(path, FileType::Regular)?;
-                let mut hashed = HashingStream::new(File::from(file));
-                io::copy(&mut hashed, &mut io::sink())
-                    .map_err(|error| Error::io("read", OsStr::from_bytes(path), error))?;
-                node.digest = Some(hashed.finish().1);
+                node.digest = Some(self.digest(root, path, &found)?);
                 node.xattrs = root.xattrs(path, FileType::Regular)?;
             }
             FileType::Directory => node.xattrs = root.xattrs(path, FileType::Directory)?,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One layer's own directory.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use super::below::{Below, OfImage, OnDisk};
@@ -8,11 +10,11 @@ use super::kept::{Hosts, Kept};
 use super::{differs, settle_plain, with_marks_of};
 use crate::error::Result;
 use crate::host;
-use crate::inode::FileType;
-use crate::layer::{OPAQUE_NAMES, Rootfs, is_mark, is_metacopy, is_opaque, is_opaque_name, is_whiteout, redirected};
+use crate::inode::{FileType, Xattr};
+use crate::layer::{Marks, Rootfs, is_mark, is_opaque_name};
 use crate::manifest::Resource;
 use crate::ops::{Rules, Settled};
-use crate::tree::Root;
+use crate::tree::{Progress, Root};
 
 /// What the image says of a layer.
 struct Said<'a> {
@@ -26,9 +28,12 @@ struct Said<'a> {
 /// Which differences of a layer's own directory count: those that change what is shown, by itself or through it.
 pub struct LayerRules<'a> {
     own: &'a Root,
+    marks: Marks,
     kept: Kept<'a>,
     below: Box<dyn Below + 'a>,
     said: Option<Said<'a>>,
+    /// Of what several names lead to, by the first of them: whether the layers below show it instead.
+    groups: RefCell<HashMap<Vec<u8>, bool>>,
 }
 
 impl<'a> LayerRules<'a> {
@@ -36,12 +41,29 @@ impl<'a> LayerRules<'a> {
     /// the layers below it: then a directory that no entry of its tar describes may be a plain one.
     pub fn of_image(rootfs: &'a Rootfs, layer: usize, own: &'a Root, alone: bool, hosts: Hosts) -> Self {
         let said = Some(Said { rootfs, layer, alone });
-        Self { own, kept: Kept::new(own, hosts), below: Box::new(OfImage { rootfs, layers: layer }), said }
+        let below = Box::new(OfImage { rootfs, layers: layer });
+        Self::new(own, Marks::of(rootfs.unpacking()), hosts, below, said)
     }
 
     /// For a layer that is compared with its seal; `below` are the directories of the layers below it, nearest first.
-    pub fn of_seal(own: &'a Root, below: Vec<PathBuf>, hosts: Hosts) -> Self {
-        Self { own, kept: Kept::new(own, hosts), below: Box::new(OnDisk::new(below)), said: None }
+    pub fn of_seal(
+        own: &'a Root,
+        below: Vec<PathBuf>,
+        marks: Marks,
+        hosts: Hosts,
+        progress: &'a Progress,
+    ) -> Self {
+        Self::new(own, marks, hosts, Box::new(OnDisk::new(below, marks, progress)), None)
+    }
+
+    fn new(own: &'a Root, marks: Marks, hosts: Hosts, below: Box<dyn Below + 'a>, said: Option<Said<'a>>) -> Self {
+        Self { own, marks, kept: Kept::new(own, hosts), below, said, groups: RefCell::default() }
+    }
+
+    /// The same where overlays read other marks.
+    #[cfg(test)]
+    pub fn reading(self, marks: Marks) -> Self {
+        Self { marks, ..self }
     }
 
     /// Whether an attribute was expected and found that was not recorded with what was found.
@@ -50,11 +72,16 @@ impl<'a> LayerRules<'a> {
     }
 
     fn both(&self, path: &[u8], expected: &Resource, found: &Resource) -> Result<Settled> {
-        if is_whiteout(expected) && is_whiteout(found) {
+        if self.is_whiteout(expected) && self.marks.is_whiteout(found) {
             return Ok(Settled::Same);
         }
         if expected.mode.file_type() != found.mode.file_type() {
             return self.in_place(expected);
+        }
+        // Of most files there is nothing to be said.
+        let plain = expected.xattrs.is_empty() && found.xattrs.is_empty();
+        if plain && !self.said.as_ref().is_some_and(|said| said.alone) {
+            return Ok(Settled::Differs);
         }
         let mut settled = Resource { xattrs: self.kept.settle(expected, Some(found))?, ..expected.clone() };
         if expected.mode.file_type() == FileType::Directory {
@@ -64,19 +91,30 @@ impl<'a> LayerRules<'a> {
         }
         // The contents are those of the layers below, which are compared where they are.
         if host::follows_metacopy()
-            && is_metacopy(found)
+            && self.marks.is_metacopy(found)
             && self.below.resource(path, expected)?.is_some_and(|below| below.digest == expected.digest)
         {
             (settled.size, settled.digest) = (found.size, found.digest);
             with_marks_of(&mut settled, found, is_mark);
         }
-        mark_here(&mut settled);
+        self.marks.rename(&mut settled.xattrs);
         Ok(Settled::Expect(Box::new(settled)))
+    }
+
+    /// Whether a directory is marked as opaque in a manifest: one that was unpacked in memory has the marks of no user
+    /// namespace.
+    fn is_opaque(&self, expected: &[Xattr]) -> bool {
+        Marks::Trusted.is_opaque(expected) || self.marks.is_opaque(expected)
+    }
+
+    /// The same for a whiteout.
+    fn is_whiteout(&self, expected: &Resource) -> bool {
+        Marks::Trusted.is_whiteout(expected) || self.marks.is_whiteout(expected)
     }
 
     /// The mark of an opaque directory may be there or not, by either name, where that changes nothing.
     fn settle_mark(&self, path: &[u8], expected: &Resource, found: &Resource, settled: &mut Resource) -> Result<()> {
-        let (wanted, there) = (is_opaque(&expected.xattrs), is_opaque(&found.xattrs));
+        let (wanted, there) = (self.is_opaque(&expected.xattrs), self.marks.is_opaque(&found.xattrs));
         if wanted == there || !self.shows_through(path, there)? {
             with_marks_of(settled, found, is_opaque_name);
         }
@@ -96,7 +134,7 @@ impl<'a> LayerRules<'a> {
 
     /// A directory may show what was moved, where all of that is to be seen in it.
     fn settle_moved(&self, path: &[u8], found: &Resource, settled: &mut Resource) -> Result<()> {
-        let place = redirected(path, &found.xattrs).filter(|_| self.said.is_some() && host::follows_redirect());
+        let place = self.marks.redirected(path, &found.xattrs).filter(|_| self.said.is_some() && host::follows_redirect());
         let Some(place) = place else { return Ok(()) };
         let names = self.below.names(&place)?;
         if names.iter().all(|name| self.is_to_be_seen(&[path, b"/", name].concat())) {
@@ -109,7 +147,7 @@ impl<'a> LayerRules<'a> {
     }
 
     fn missing(&self, path: &[u8], expected: &Resource) -> Result<Settled> {
-        let same = match is_whiteout(expected) {
+        let same = match self.is_whiteout(expected) {
             true => self.below.shows(path)?.is_none() || self.is_hidden(path)?,
             false => self.is_shown_instead(path, expected)?,
         };
@@ -122,7 +160,7 @@ impl<'a> LayerRules<'a> {
     /// What has to be made, as it can be kept here.
     fn in_place(&self, expected: &Resource) -> Result<Settled> {
         let mut settled = Resource { xattrs: self.kept.settle(expected, None)?, ..expected.clone() };
-        mark_here(&mut settled);
+        self.marks.rename(&mut settled.xattrs);
         Ok(Settled::Expect(Box::new(settled)))
     }
 
@@ -142,9 +180,9 @@ impl<'a> LayerRules<'a> {
         };
         Ok(match shown {
             // Nothing is to be seen there, and nothing is.
-            None if is_whiteout(found) => Settled::Same,
+            None if self.marks.is_whiteout(found) => Settled::Same,
             // The same as below: what is shown is what should be.
-            Some(shown) if !is_whiteout(found) && !self.is_linked(path)? && self.is_copy(path, &shown, found)? => {
+            Some(shown) if !self.marks.is_whiteout(found) && !self.is_linked(path)? && self.is_copy(path, &shown, found)? => {
                 Settled::Same
             }
             _ => Settled::Differs,
@@ -154,6 +192,16 @@ impl<'a> LayerRules<'a> {
     /// Whether the layers below show what is missing here, at the same path or where a directory above it was moved
     /// from: all that leads to it, if several names do.
     fn is_shown_instead(&self, path: &[u8], expected: &Resource) -> Result<bool> {
+        let [first, _, ..] = expected.paths.as_slice() else { return self.is_all_shown(path, expected) };
+        if let Some(known) = self.groups.borrow().get(first) {
+            return Ok(*known);
+        }
+        let shown = self.is_all_shown(path, expected)?;
+        self.groups.borrow_mut().insert(first.clone(), shown);
+        Ok(shown)
+    }
+
+    fn is_all_shown(&self, path: &[u8], expected: &Resource) -> Result<bool> {
         let mut places = Vec::with_capacity(expected.paths.len());
         for path in &expected.paths {
             let place = match self.moved_from(path)? {
@@ -197,7 +245,7 @@ impl<'a> LayerRules<'a> {
             if self.own.metadata(above)?.is_none_or(|found| found.file_type != FileType::Directory) {
                 return Ok(None);
             }
-            if let Some(place) = redirected(above, &self.own.xattrs(above, FileType::Directory)?) {
+            if let Some(place) = self.marks.redirected(above, &self.own.xattrs(above, FileType::Directory)?) {
                 return Ok(Some([place.as_slice(), &path[n..]].concat()));
             }
         }
@@ -239,7 +287,7 @@ impl<'a> LayerRules<'a> {
                 None if there && !self.is_to_be_seen(&path) => {}
                 None => return Ok(true),
                 Some(found) if found.file_type != FileType::Directory => {}
-                Some(_) if is_opaque(&self.own.xattrs(&path, FileType::Directory)?) => {}
+                Some(_) if self.marks.is_opaque(&self.own.xattrs(&path, FileType::Directory)?) => {}
                 Some(_) if self.below.shows(&path)? == Some(FileType::Directory) => {
                     if self.shows_through(&path, there)? {
                         return Ok(true);
@@ -269,8 +317,8 @@ impl<'a> LayerRules<'a> {
                         return Ok(true);
                     }
                 }
-                Some(_) if is_opaque(&self.own.xattrs(above, FileType::Directory)?) => {
-                    let goes = own.is_some_and(|own| !is_opaque(&own.xattrs)) && self.shows_through(above, true)?;
+                Some(_) if self.marks.is_opaque(&self.own.xattrs(above, FileType::Directory)?) => {
+                    let goes = own.is_some_and(|own| !self.is_opaque(&own.xattrs)) && self.shows_through(above, true)?;
                     if !goes {
                         return Ok(true);
                     }
@@ -279,18 +327,6 @@ impl<'a> LayerRules<'a> {
             }
         }
         Ok(false)
-    }
-}
-
-/// Gives the mark of an opaque directory the name that it has here: in a user namespace, nobody may set the other one.
-fn mark_here(resource: &mut Resource) {
-    if host::in_user_namespace() {
-        let [elsewhere, here] = OPAQUE_NAMES;
-        for xattr in resource.xattrs.iter_mut().filter(|xattr| xattr.name == elsewhere.as_bytes()) {
-            xattr.name = here.into();
-        }
-        resource.xattrs.sort_by(|a, b| a.name.cmp(&b.name));
-        resource.xattrs.dedup_by(|a, b| a.name == b.name);
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
 use rustix::fs::{CWD, Mode as RawMode, XattrFlags};
 
@@ -56,6 +58,12 @@ fn resource(path: &str, file_type: FileType, xattrs: &[(&str, &str)]) -> Resourc
     }
 }
 
+/// For a layer whose overlays read `user.overlay.*`, which may be set without privileges.
+fn of_seal(root: &Root, below: Vec<PathBuf>, hosts: Hosts) -> LayerRules<'_> {
+    static PROGRESS: LazyLock<Progress> = LazyLock::new(Progress::default);
+    LayerRules::of_seal(root, below, Marks::User, hosts, &PROGRESS)
+}
+
 /// What differs by the rules at a path that both sides have.
 fn compared(rules: &dyn Rules, expected: &Resource, found: &Resource) -> Vec<String> {
     let mut findings = Vec::new();
@@ -78,8 +86,8 @@ fn what_the_host_puts_on_files_is_no_difference() {
     let (root, rootfs) = (Root::open(dir.path()).unwrap(), rootfs(&[&[]]));
     let image = RootfsRules::new(&rootfs, &root, Origin::default());
     let layer = LayerRules::of_image(&rootfs, 0, &root, false, Hosts::Expected);
-    let seal = LayerRules::of_seal(&root, Vec::new(), Hosts::Expected);
-    let unknown = LayerRules::of_seal(&root, Vec::new(), Hosts::Unknown);
+    let seal = of_seal(&root, Vec::new(), Hosts::Expected);
+    let unknown = of_seal(&root, Vec::new(), Hosts::Unknown);
     let of = |xattrs: &[(&str, &str)]| resource("/f", FileType::Regular, xattrs);
     for rules in [&image as &dyn Rules, &layer, &seal, &unknown] {
         for name in ["security.selinux", "security.ima", "btrfs.compression", "system.nfs4_acl", "trusted.SGI_ACL_FILE"]
@@ -108,8 +116,8 @@ fn a_label_that_the_image_carries_counts_where_it_is_kept() {
     let of = |xattrs: &[(&str, &str)]| resource("/f", FileType::Regular, xattrs);
     let differing = [(of(&[(name, "a")]), of(&[(name, "b")])), (of(&[(name, "a")]), of(&[]))];
     let (image, disk) = (
-        LayerRules::of_seal(&root, Vec::new(), Hosts::Expected),
-        LayerRules::of_seal(&root, Vec::new(), Hosts::Unknown),
+        of_seal(&root, Vec::new(), Hosts::Expected),
+        of_seal(&root, Vec::new(), Hosts::Unknown),
     );
     for (expected, found) in &differing {
         let kept = usize::from(host::keeps(name.as_bytes()));
@@ -140,11 +148,16 @@ fn unpack(dir: &Path, names: &[&str]) {
 /// What of the top layer's directory differs from what the image says, but for owners and modes, which the test leaves
 /// to chance.
 fn differing(image: &Rootfs, names: &[&str]) -> Vec<String> {
+    differing_where(Marks::User, image, names)
+}
+
+/// The same where overlays read these marks.
+fn differing_where(marks: Marks, image: &Rootfs, names: &[&str]) -> Vec<String> {
     let layer = image.layers() - 1;
     let dir = tempfile::tempdir().unwrap();
     unpack(dir.path(), names);
     let root = Root::open(dir.path()).unwrap();
-    let rules = LayerRules::of_image(image, layer, &root, false, Hosts::Expected);
+    let rules = LayerRules::of_image(image, layer, &root, false, Hosts::Expected).reading(marks);
     let mut manifest = Vec::new();
     image.write_layer_manifest(layer, &mut manifest).unwrap();
     let mut findings = Vec::new();
@@ -171,7 +184,7 @@ fn whiteouts_and_marks_count_where_they_change_what_is_shown() {
         // The mark, or a whiteout for each name.
         (&[("d/.wh..wh..opq", 0)], &["d/!"], &[]),
         (&[("d/.wh..wh..opq", 0)], &["d/", "-d/a", "-d/sub"], &[]),
-        (&[("d/.wh..wh..opq", 0)], &["d/", "-d/a"], &["/d: xattr-missing trusted.overlay.opaque: expected \"y\""]),
+        (&[("d/.wh..wh..opq", 0)], &["d/", "-d/a"], &["/d: xattr-missing user.overlay.opaque: expected \"y\""]),
         (&[("d/sub/.wh..wh..opq", 0), ("d/sub/c", 0o644)], &["d/", "d/sub/!", "d/sub/c"], &[]),
         // A mark that hides something, and one that does not.
         (&[("d/x", 0o644)], &["d/!", "d/x"], &["/d: xattr-extra user.overlay.opaque: found \"y\""]),
@@ -196,6 +209,18 @@ fn whiteouts_and_marks_count_where_they_change_what_is_shown() {
 }
 
 #[test]
+fn a_mark_that_no_overlay_reads_hides_nothing() {
+    let below: Entries<'_> = &[("d/", 0o755), ("d/a", 0o644)];
+    let opaque = rootfs(&[below, &[("d/.wh..wh..opq", 0)]]);
+    let findings = differing_where(Marks::Trusted, &opaque, &["d/!"]);
+    assert!(findings[0].starts_with("/d: xattr-missing trusted.overlay.opaque"), "{findings:?}");
+    assert_eq!(differing_where(Marks::User, &opaque, &["d/!"]), [""; 0]);
+    let plain = rootfs(&[below, &[("d/x", 0o644)]]);
+    assert_eq!(differing_where(Marks::Trusted, &plain, &["d/!", "d/x"]), [""; 0]);
+    assert_eq!(differing_where(Marks::User, &plain, &["d/!", "d/x"]).len(), 1);
+}
+
+#[test]
 fn what_is_below_on_the_disk_says_whether_a_whiteout_counts() {
     let (lower, middle, own) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -204,7 +229,7 @@ fn what_is_below_on_the_disk_says_whether_a_whiteout_counts() {
     unpack(own.path(), &["d/", "e/", "e/x/", "f"]);
     let root = Root::open(own.path()).unwrap();
     let below = || vec![middle.path().to_owned(), lower.path().to_owned()];
-    let rules = LayerRules::of_seal(&root, below(), Hosts::Expected);
+    let rules = of_seal(&root, below(), Hosts::Expected);
     for (path, counts) in [("/d/a", true), ("/d/gone", false), ("/d/never", false), ("/e/hidden", false)] {
         let whiteout = resource(path, FileType::CharDevice, &[]);
         let missing = rules.settle(path.as_bytes(), Some(&whiteout), None).unwrap();
@@ -212,7 +237,7 @@ fn what_is_below_on_the_disk_says_whether_a_whiteout_counts() {
         assert_eq!(!matches!(missing, Settled::Same), counts, "missing {path}");
         assert_eq!(!matches!(extra, Settled::Same), counts, "extra {path}");
     }
-    let marked = |path| resource(path, FileType::Directory, &[("trusted.overlay.opaque", "y")]);
+    let marked = |path| resource(path, FileType::Directory, &[("user.overlay.opaque", "y")]);
     for (path, counts) in [("/d", 1), ("/e", 0), ("/e/x", 0)] {
         assert_eq!(compared(&rules, &marked(path), &resource(path, FileType::Directory, &[])).len(), counts, "{path}");
         assert_eq!(compared(&rules, &resource(path, FileType::Directory, &[]), &marked(path)).len(), counts, "{path}");
@@ -223,7 +248,7 @@ fn what_is_below_on_the_disk_says_whether_a_whiteout_counts() {
 fn whiteouts_of_any_form_are_the_same() {
     let dir = tempfile::tempdir().unwrap();
     let root = Root::open(dir.path()).unwrap();
-    let rules = LayerRules::of_seal(&root, Vec::new(), Hosts::Expected);
+    let rules = of_seal(&root, Vec::new(), Hosts::Expected);
     let device = resource("/w", FileType::CharDevice, &[]);
     let file = resource("/w", FileType::Regular, &[("user.overlay.whiteout", "y")]);
     assert_eq!(compared(&rules, &device, &file), [""; 0]);
@@ -292,7 +317,7 @@ fn a_label_that_was_not_recorded_is_looked_at_where_it_is() {
     let (image, sealed) = (manifest(false), manifest(true));
     assert_ne!(image, sealed);
     let findings = |hosts| {
-        let rules = LayerRules::of_seal(&root, Vec::new(), hosts);
+        let rules = of_seal(&root, Vec::new(), hosts);
         let mut findings = 0;
         diff_by(&rules, image.as_slice(), sealed.as_slice(), &mut |_| {
             findings += 1;
@@ -325,22 +350,62 @@ fn what_was_moved_may_be_shown_where_it_is_expected_and_nowhere_else() {
     let image = rootfs(&[below, &[("d/", 0o755)]]);
     let dir = tempfile::tempdir().unwrap();
     let root = Root::open(dir.path()).unwrap();
-    let rules = LayerRules::of_image(&image, 1, &root, false, Hosts::Expected);
-    let seal = LayerRules::of_seal(&root, Vec::new(), Hosts::Unknown);
+    let rules = LayerRules::of_image(&image, 1, &root, false, Hosts::Expected).reading(Marks::User);
+    let seal = of_seal(&root, Vec::new(), Hosts::Unknown);
     let of = |place| {
         let expected = Resource { uid: 0, gid: 0, ..resource("/d", FileType::Directory, &[]) };
         (expected.clone(), Resource { xattrs: resource("/d", FileType::Directory, &[place]).xattrs, ..expected })
     };
     let unless = |follows: bool| usize::from(!follows);
     for (place, counts) in [("/x", 1), ("x", 1), ("/d", unless(host::follows_redirect()))] {
-        let (expected, found) = of(("trusted.overlay.redirect", place));
+        let (expected, found) = of(("user.overlay.redirect", place));
         assert_eq!(compared(&rules, &expected, &found).len(), counts, "{place}");
         assert_eq!(compared(&seal, &expected, &found).len(), 1, "it was not there when it was sealed");
         assert_eq!(compared(&seal, &found, &expected).len(), 1);
         assert_eq!(compared(&seal, &found, &found).len(), 0);
     }
     let file = |xattrs: &[(&str, &str)]| resource("/d/a", FileType::Regular, xattrs);
-    assert_eq!(compared(&seal, &file(&[]), &file(&[("trusted.overlay.metacopy", "")])).len(), 1);
-    let metacopy = compared(&rules, &file(&[]), &file(&[("trusted.overlay.metacopy", "")]));
+    assert_eq!(compared(&seal, &file(&[]), &file(&[("user.overlay.metacopy", "")])).len(), 1);
+    let metacopy = compared(&rules, &file(&[]), &file(&[("user.overlay.metacopy", "")]));
     assert_eq!(metacopy.len(), unless(host::follows_metacopy()), "the same is below");
+}
+
+#[test]
+fn names_of_one_file_are_asked_for_together() {
+    let (lower, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(lower.path().join("a"), "same").unwrap();
+    fs::hard_link(lower.path().join("a"), lower.path().join("b")).unwrap();
+    fs::write(lower.path().join("c"), "same").unwrap();
+    let root = Root::open(own.path()).unwrap();
+    let rules = of_seal(&root, vec![lower.path().to_owned()], Hosts::Expected);
+    let stat = fs::metadata(lower.path().join("a")).unwrap();
+    let group = |paths: [&str; 2]| Resource {
+        paths: paths.map(Vec::from).to_vec(),
+        uid: stat.uid(),
+        gid: stat.gid(),
+        mode: Mode::new(FileType::Regular, stat.mode() & 0o7777),
+        size: 4,
+        digest: Some(Digest::of(b"same")),
+        ..resource("/a", FileType::Regular, &[])
+    };
+    for (paths, shown) in [(["/a", "/b"], true), (["/b", "/c"], false), (["/c", "/gone"], false)] {
+        for path in paths {
+            let settled = rules.settle(path.as_bytes(), Some(&group(paths)), None).unwrap();
+            assert_eq!(matches!(settled, Settled::Same), shown, "{path} of {paths:?}");
+        }
+    }
+}
+
+#[test]
+fn what_lies_below_is_read_no_longer_than_wanted() {
+    let (lower, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fs::write(lower.path().join("a"), "same").unwrap();
+    let root = Root::open(own.path()).unwrap();
+    let progress = Progress::default();
+    let below = vec![lower.path().to_owned()];
+    let rules = LayerRules::of_seal(&root, below, Marks::User, Hosts::Expected, &progress);
+    progress.cancel();
+    let expected = Resource { size: 4, digest: Some(Digest::of(b"same")), ..resource("/a", FileType::Regular, &[]) };
+    let error = rules.settle(b"/a", Some(&expected), None).unwrap_err();
+    assert_eq!(error.kind(), crate::error::ErrorKind::Cancelled);
 }
