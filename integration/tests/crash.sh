@@ -109,12 +109,15 @@ case_power_cuts() {
 # has lost nothing, and asks for them as soon as both are up.
 #
 # What the daemon has on its disk is what the cut left; each_cut says what of it was written before, and what follows.
-each_cut_before_the_seal=(lost written)
+each_cut_before_the_seal=('lost ext4' 'written ext4' 'lost xfs')
 case_cut_before_the_seal() {
-	local socket=$PWD/outer/run/snapshots.sock
+	local written filesystem options=loop socket=$PWD/outer/run/snapshots.sock
+	read -r written filesystem <<<"$1"
+	# The filesystem that it is a clone of is mounted still.
+	if [[ $filesystem == xfs ]]; then options+=,nouuid; fi
 	mount_disk btrfs "$PWD/outer" 4G
 	on_leave='kill_daemon; stop_containerd; umount --lazy cut outer/disk outer; rm -rf "$work/containerd"'
-	mount_disk ext4 "$PWD/outer/disk" 1G
+	mount_disk "$filesystem" "$PWD/outer/disk" 1G
 	mkdir outer/run cut
 	use_disk() { use_daemon_home "$1" && snapshots_socket=$socket; }
 	use_disk "$PWD/outer/disk/daemon"
@@ -124,16 +127,16 @@ case_cut_before_the_seal() {
 	make_image image.tar
 	sync
 	import_image image.tar
-	if [[ $1 == written ]]; then sync; fi
+	if [[ $written == written ]]; then sync; fi
 	cp --reflink=always outer/disk.image outer/cut
 	same "$(client list kind==committed | cut -f4 | sort -u)" pending
 	kill_daemon
-	mount -o loop outer/cut cut
+	mount -o "$options" outer/cut cut
 	use_disk "$PWD/cut/daemon"
 	start_daemon
 	same "$(client list kind==committed | cut -f1,4 | grep -c unproven)" "$IMAGE_LAYERS"
 	wait_until "$SERVICE_SECONDS" ctr snapshots --snapshotter continuity ls || fail "containerd did not find the daemon"
-	if [[ $1 == lost ]]; then
+	if [[ $written == lost ]]; then
 		[[ ! -s $(layer_file "$STORY_FILE") ]] || fail "nothing was lost: no test"
 		exits 1 ctr snapshots --snapshotter continuity view at-once "$(top_layer)" >out 2>error
 		holds error 'damaged: /'
