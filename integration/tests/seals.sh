@@ -165,27 +165,43 @@ launch_unasked() {
 # A list of no snapshots is answered by containerd alone.
 is_dialled() { ctr snapshots --snapshotter continuity prepare probe && ctr snapshots --snapshotter continuity rm probe; }
 
+# What an image's layers can be compared with may be gone or damaged, and may come back. "what happens to the blob of what,
+# and what is said".
+each_a_layer_without_its_blob_stays_as_it_is=(
+	'mv layer is not in the content store'
+	'cut layer its blob is damaged'
+	'flip layer its blob is damaged'
+	'cut config the content store is damaged'
+)
 case_a_layer_without_its_blob_stays_as_it_is() {
-	local layer blob
+	local how what words manifest digest blob left='2 disk'
+	read -r how what words <<<"$1"
+	if [[ $what == config ]]; then left='4 disk'; fi
 	afresh
 	stop_daemon
 	printf 'containerd_address = ""\n' >none.toml
 	launch_unasked
 	import_image "$work/image.tar"
 	wait_for_seals
-	layer=$(ctr content get "$(ctr images ls "name==$IMAGE" | awk 'NR == 2 { print $3 }')" | jq -r '.layers[2].digest')
-	blob=$work/containerd/root/io.containerd.content.v1.content/blobs/sha256/${layer#sha256:}
-	mv "$blob" "$work/blob"
+	manifest=$(ctr images ls "name==$IMAGE" | awk 'NR == 2 { print $3 }')
+	digest=$(ctr content get "$manifest" | jq -r "$([[ $what == layer ]] && echo .layers[2].digest || echo .config.digest)")
+	blob=$work/containerd/root/io.containerd.content.v1.content/blobs/sha256/${digest#sha256:}
+	cp "$blob" "$work/blob"
 	on_leave='mv "$work/blob" "$blob"; restart_daemon'
+	case $how in
+		mv) rm "$blob" ;;
+		cut) truncate -s 100 "$blob" ;;
+		flip) flip_byte "$blob" 20 ;;
+	esac
 	restart_daemon
-	wait_until "$SERVICE_SECONDS" said "$layer is not in the content store" || fail "$(cat "$daemon_home/log")"
-	same "$(by_source)" $'2 disk\n2 image'
-	same "$(run_container half "$IMAGE" /app/start)" "$STORY_TEXT"
+	wait_until "$SERVICE_SECONDS" said "sealed from the disk until.*${words}" || fail "$(cat "$daemon_home/log")"
+	same "$(by_source | grep disk)" "$left"
+	if [[ $what == layer ]]; then same "$(run_container half "$IMAGE" /app/start)" "$STORY_TEXT"; fi
 	# Once it has come, it is not long until it is asked for again.
 	mv "$work/blob" "$blob"
 	on_leave=restart_daemon
 	wait_until "$SERVICE_SECONDS" all_from_image || fail "$(sources)"
-	same "$(grep -c "$layer is not in the content store" "$daemon_home/log")" 1
+	same "$(grep -c "until.*${words}" "$daemon_home/log")" 1
 	mend
 }
 
