@@ -30,7 +30,9 @@ impl Unexplained {
     fn add(&mut self, error: &Error, chains: impl Iterator<Item = ChainId>) {
         match error.kind() {
             // The blob is gone or damaged: it can be fetched again.
-            ErrorKind::NotFound | ErrorKind::Corrupt => self.waiting.extend(chains.map(|chain| (chain, error.to_string()))),
+            ErrorKind::NotFound | ErrorKind::Corrupt => {
+                self.waiting.extend(chains.map(|chain| (chain, error.to_string())))
+            }
             // What the image itself is: not what its digests promise, encrypted, larger than is allowed.
             ErrorKind::InvalidInput | ErrorKind::Unsupported if error.errno().is_none() => {
                 log::warn!("sealed from the disk, and so it stays: {error}");

@@ -62,7 +62,8 @@ pub fn read(
     thread::scope(|scope| {
         let (full, filled) = sync_channel(WAITING);
         let (empty, emptied) = channel();
-        let inflating = scope.spawn(|| inflate(source, limits, &Filling { full, emptied, given_up: &given_up, progress }));
+        let inflating =
+            scope.spawn(|| inflate(source, limits, &Filling { full, emptied, given_up: &given_up, progress }));
         let mut buffers =
             Buffers { filled, empty, current: Vec::new(), at: 0, total: 0, limit: limits.bytes, progress };
         let parsed = take_apart(&mut buffers, limits, progress, visit);

@@ -46,13 +46,7 @@ impl<'a> LayerRules<'a> {
     }
 
     /// For a layer that is compared with its seal; `below` are the directories of the layers below it, nearest first.
-    pub fn of_seal(
-        own: &'a Root,
-        below: Vec<PathBuf>,
-        marks: Marks,
-        hosts: Hosts,
-        progress: &'a Progress,
-    ) -> Self {
+    pub fn of_seal(own: &'a Root, below: Vec<PathBuf>, marks: Marks, hosts: Hosts, progress: &'a Progress) -> Self {
         Self::new(own, marks, hosts, Box::new(OnDisk::new(below, marks, progress)), None)
     }
 
@@ -134,7 +128,8 @@ impl<'a> LayerRules<'a> {
 
     /// A directory may show what was moved, where all of that is to be seen in it.
     fn settle_moved(&self, path: &[u8], found: &Resource, settled: &mut Resource) -> Result<()> {
-        let place = self.marks.redirected(path, &found.xattrs).filter(|_| self.said.is_some() && host::follows_redirect());
+        let place =
+            self.marks.redirected(path, &found.xattrs).filter(|_| self.said.is_some() && host::follows_redirect());
         let Some(place) = place else { return Ok(()) };
         let names = self.below.names(&place)?;
         if names.iter().all(|name| self.is_to_be_seen(&[path, b"/", name].concat())) {
@@ -182,7 +177,9 @@ impl<'a> LayerRules<'a> {
             // Nothing is to be seen there, and nothing is.
             None if self.marks.is_whiteout(found) => Settled::Same,
             // The same as below: what is shown is what should be.
-            Some(shown) if !self.marks.is_whiteout(found) && !self.is_linked(path)? && self.is_copy(path, &shown, found)? => {
+            Some(shown)
+                if !self.marks.is_whiteout(found) && !self.is_linked(path)? && self.is_copy(path, &shown, found)? =>
+            {
                 Settled::Same
             }
             _ => Settled::Differs,
@@ -318,7 +315,8 @@ impl<'a> LayerRules<'a> {
                     }
                 }
                 Some(_) if self.marks.is_opaque(&self.own.xattrs(above, FileType::Directory)?) => {
-                    let goes = own.is_some_and(|own| !self.is_opaque(&own.xattrs)) && self.shows_through(above, true)?;
+                    let goes =
+                        own.is_some_and(|own| !self.is_opaque(&own.xattrs)) && self.shows_through(above, true)?;
                     if !goes {
                         return Ok(true);
                     }

@@ -115,10 +115,7 @@ fn a_label_that_the_image_carries_counts_where_it_is_kept() {
     let root = Root::open(dir.path()).unwrap();
     let of = |xattrs: &[(&str, &str)]| resource("/f", FileType::Regular, xattrs);
     let differing = [(of(&[(name, "a")]), of(&[(name, "b")])), (of(&[(name, "a")]), of(&[]))];
-    let (image, disk) = (
-        of_seal(&root, Vec::new(), Hosts::Expected),
-        of_seal(&root, Vec::new(), Hosts::Unknown),
-    );
+    let (image, disk) = (of_seal(&root, Vec::new(), Hosts::Expected), of_seal(&root, Vec::new(), Hosts::Unknown));
     for (expected, found) in &differing {
         let kept = usize::from(host::keeps(name.as_bytes()));
         assert_eq!(compared(&image, expected, found).len(), kept);
