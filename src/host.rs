@@ -76,8 +76,8 @@ fn overlay_has(parameter: &str) -> bool {
     value.is_ok_and(|value| value.trim() == "Y")
 }
 
-/// Whether this process runs in a user namespace other than the first, where nobody may make devices or set
-/// `trusted.*`. Asked once: this process stays where it was started.
+/// Whether this process runs in a user namespace other than the first, where devices cannot be made and
+/// `trusted.*` cannot be set. Asked once: this process stays where it was started.
 pub fn in_user_namespace() -> bool {
     // Unreadable: a kernel without user namespaces.
     static HERE: LazyLock<bool> =

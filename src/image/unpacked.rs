@@ -103,7 +103,7 @@ impl Images {
 
     /// Every image that the namespace's records lead to and that can be read, for this machine and for others.
     pub(super) fn every_image(&self) -> Result<impl Iterator<Item = Image> + '_> {
-        Ok(self.every_candidate()?.filter_map(|image| image.inspect_err(|error| log::debug!("{error}")).ok()))
+        Ok(self.every_candidate()?.filter_map(readable))
     }
 
     /// The same, and in place of those that cannot be read, why. What was never fetched is left out.
@@ -113,8 +113,7 @@ impl Images {
 
     /// The images of one record that can be read.
     pub(super) fn images_of(&self, record: &ImageRecord) -> Vec<Image> {
-        let candidates = self.candidates_of(record).into_iter();
-        candidates.filter_map(|image| image.inspect_err(|error| log::debug!("{error}")).ok()).collect()
+        self.candidates_of(record).into_iter().filter_map(readable).collect()
     }
 
     fn candidates_of(&self, record: &ImageRecord) -> Vec<Result<Image>> {
@@ -175,6 +174,11 @@ impl Images {
         let message = format!("no image of namespace {namespace} is unpacked{place} ({hint})");
         Ok(Error::new(ErrorKind::NotFound, message))
     }
+}
+
+/// An image, if it can be read.
+fn readable(image: Result<Image>) -> Option<Image> {
+    image.inspect_err(|error| log::debug!("{error}")).ok()
 }
 
 /// The image of a candidate, if it can be read and is meant.

@@ -39,8 +39,8 @@ pub const MARK_NAMES: [&str; 6] = [
 /// The names of the mark of an opaque directory, in both namespaces.
 const OPAQUE_NAMES: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
-/// Which of its two namespaces an overlay reads. The attributes of the other one mean nothing to it, and are shown as any
-/// others.
+/// Which of its two namespaces an overlay reads. The attributes of the other one mean nothing to it, and are shown as
+/// any others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Marks {
     /// `trusted.overlay.*`.

@@ -134,7 +134,7 @@ struct Filling<'a> {
     progress: &'a Progress,
 }
 
-/// Fills buffers until the blob ends, makes no sense or is not taken any more; returns the digest of the blob.
+/// Fills buffers until the blob ends, cannot be decompressed or is not taken any more; returns its digest.
 fn inflate(source: impl Read, limits: &Limits, to: &Filling<'_>) -> io::Result<Digest> {
     let mut source = HashingStream::new(source);
     let mut decoder = Decoder::new(&mut source, limits)?;

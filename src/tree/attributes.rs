@@ -119,21 +119,24 @@ pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'
         let (uid, gid) = (Uid::from_raw(attributes.uid), Gid::from_raw(attributes.gid));
         rfs::fchown(fd, Some(uid), Some(gid)).map_err(|e| failed("fchown", path, e))?;
     }
+    let present = || xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)));
+    let set = |xattr: &Xattr| rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty());
+    let unset = |xattr: &Xattr, errno| failed("fsetxattr", path, errno).context(Escaped(&xattr.name));
     let (hosts, images): (Vec<&Xattr>, Vec<&Xattr>) =
         attributes.xattrs.iter().partition(|xattr| attributes.others.leaves_to_host(&xattr.name));
     if !hosts.is_empty() {
-        let present = xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
+        let present = present()?;
         for xattr in hosts.into_iter().filter(|wanted| !present.contains(wanted)) {
-            match rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty()) {
+            match set(xattr) {
                 // The host gives it to a new inode by itself, as it sees fit: EVM's is of the old one, for example.
-                Ok(()) | Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
-                Err(e) => return Err(failed("fsetxattr", path, e).context(Escaped(&xattr.name))),
+                Err(Errno::PERM | Errno::ACCESS | Errno::NOTSUP) => {}
+                done => done.map_err(|errno| unset(xattr, errno))?,
             }
         }
     }
     let mode = Mode::from_raw_mode(attributes.permissions);
     rfs::fchmod(fd, mode).map_err(|e| failed("fchmod", path, e))?;
-    let present = xattrs(fd.as_fd(), &mut Scratch::new()).map_err(|e| e.context(Escaped(path)))?;
+    let present = present()?;
     let is_wanted = |name: &[u8]| attributes.xattrs.iter().any(|wanted| wanted.name == name);
     for xattr in present.iter().filter(|xattr| attributes.others.takes(&xattr.name) && !is_wanted(&xattr.name)) {
         match rfs::fremovexattr(fd, xattr.name.as_slice()) {
@@ -143,8 +146,7 @@ pub(super) fn set_attributes(fd: &OwnedFd, path: &[u8], attributes: Attributes<'
         }
     }
     for xattr in images.into_iter().filter(|wanted| !present.contains(wanted)) {
-        rfs::fsetxattr(fd, xattr.name.as_slice(), &xattr.value, XattrFlags::empty())
-            .map_err(|e| failed("fsetxattr", path, e).context(Escaped(&xattr.name)))?;
+        set(xattr).map_err(|errno| unset(xattr, errno))?;
     }
     Ok(())
 }

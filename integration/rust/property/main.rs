@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Random images, unpacked by the real containerd: an image that nobody has touched has no finding, and no damage
-//! passes.
+//! Random images, unpacked by the real containerd: an image that was not touched has no finding, and no damage passes.
 //!
 //! ```text
 //! seed ── layer, layout ──▶ image ── containerd ──▶ directories ── view ──▶ what a container sees
